@@ -1,0 +1,44 @@
+"""What every test may ask for: a data root of its own, and no network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+SHIPPED = CHECKOUT / "configs" / "self_tuning.yaml"
+
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data root with the shipped settings and nothing else."""
+    for folder in ("configs", "controls", "logs"):
+        (tmp_path / folder).mkdir()
+    shutil.copyfile(SHIPPED, tmp_path / "configs" / "self_tuning.yaml")
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that leaves this machine fails the test; loopback and local sockets are free."""
+    connect = socket.socket.connect
+
+    def only_loopback(self: socket.socket, address: Any) -> None:
+        host = address[0] if isinstance(address, tuple) else ""
+        if host not in ("", "localhost", "::1") and not str(host).startswith("127."):
+            raise AssertionError(f"a test tried to reach {host}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", only_loopback)
+    # a root chosen by the developer's shell must not leak into a test
+    monkeypatch.delenv("SELFTUNE_ROOT", raising=False)
