@@ -26,16 +26,15 @@ def read_stat(text: str) -> dict[str, float]:
         name, *cells = line.split()
         if name == "cpu":
             out |= {f"cpu_{f}": float(c) for f, c in zip(CPU_FIELDS, cells, strict=False)}
-        elif name in ("intr", "softirq"):
-            out[name] = float(cells[0])
-        elif name in ("ctxt", "processes"):
+        elif name in ("intr", "softirq", "ctxt", "processes"):
             out[name] = float(cells[0])
     return out
 
 
 def read_pairs(text: str, names: tuple[str, ...]) -> dict[str, float]:
     """The named numbers of a `name value` file (/proc/vmstat, /proc/meminfo)."""
-    found = {cells[0].rstrip(":"): float(cells[1]) for cells in map(str.split, text.splitlines()) if len(cells) > 1}
+    rows = [line.split() for line in text.splitlines()]
+    found = {r[0].rstrip(":"): float(r[1]) for r in rows if len(r) > 1}
     return {n: found[n] for n in names if n in found}
 
 
@@ -43,7 +42,8 @@ def read_disks(text: str) -> dict[str, float]:
     """Counters summed over whole disks: reads, writes, sectors and busy milliseconds."""
     rows = [line.split() for line in text.splitlines()]
     rows = [r for r in rows if not r[2].startswith(("loop", "ram", "zram"))]
-    columns = {"disk_reads": 3, "disk_sectors_read": 5, "disk_writes": 7, "disk_sectors_written": 9, "disk_busy": 12}
+    columns = {"disk_reads": 3, "disk_sectors_read": 5, "disk_writes": 7, "disk_sectors_written": 9,
+               "disk_busy": 12}
     return {name: sum(float(r[i]) for r in rows) for name, i in columns.items()}
 
 
@@ -71,7 +71,8 @@ def read_levels() -> dict[str, float]:
     load = (proc / "loadavg").read_text().split()
     runnable = load[3].split("/")
     return (
-        {"load1": float(load[0]), "load5": float(load[1]), "runnable": float(runnable[0]), "tasks": float(runnable[1])}
+        {"load1": float(load[0]), "load5": float(load[1])}
+        | {"runnable": float(runnable[0]), "tasks": float(runnable[1])}
         | read_pairs((proc / "meminfo").read_text(), MEMINFO)
         | read_pairs((proc / "vmstat").read_text(), VMSTAT_LEVELS)
     )

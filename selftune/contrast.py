@@ -1,0 +1,389 @@
+"""The adaptive placebo-calibrated contrast: one metric's bins around an event -> Δ and its scale.
+
+Answers "how much did the level move at t, and how large a Δ does chance produce here?" by sliding
+the same contrast over the quiet time before the event (docs/method.md). Pure arithmetic on arrays:
+knows nothing of settings, files, rules or states of the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
+
+from selftune.series import Floats
+
+Bools = NDArray[np.bool_]
+Kind = Literal["o0", "o1", "g", "i"]
+
+TAU_S = 8.0  # assumed lag of the response inside the step column
+PRIOR_DF = 8.0  # nu_b: how far the window's own spread is believed
+POOL_DF = 6.0  # lambda: how far the pooled placebo spread is believed
+KAPPA = 1.05  # the choice among candidates makes the smallest q a little too small
+MAX_AR = 12
+MIN_PLACEBOS = 20
+MIN_SHARE = 0.7  # of valid bins, in the pre and in the post part
+MAX_FILL = 5  # bins of a gap that are bridged by a line, in the history only
+MIN_BATCHES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One contrast: `pre` and `share` x R seconds around the event, fitted as `kind` says."""
+
+    pre: int
+    share: float
+    kind: Kind
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}:{self.pre}/{self.share:g}R"
+
+
+CANDIDATES = (
+    Candidate(30, 0.67, "o0"), Candidate(30, 1.0, "o0"), Candidate(60, 1.0, "o0"), Candidate(90, 1.0, "o0"),
+    Candidate(90, 1.0, "o1"), Candidate(60, 0.67, "o1"), Candidate(60, 1.0, "o1"),
+    Candidate(60, 0.67, "g"), Candidate(90, 1.0, "g"), Candidate(60, 1.0, "i"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """Bins around one event. Shape: `y` float64[hist + post], NaN = missing; index `hist` is bin 0.
+
+    `quiet` marks bins that no other rule event or its washout touches; `wash` bins after the event
+    and the one before it get no weight; `pre_limit` bins back is as far as the pre part may reach;
+    `scale` bins make one second of the default geometry.
+    """
+
+    y: Floats
+    quiet: Bools
+    hist: int
+    post: int
+    wash: int
+    pre_limit: int
+    scale: float = 1.0
+
+    def size(self, seconds: float) -> int:
+        """How many bins `seconds` of the default geometry make, at least one."""
+        return max(1, round(seconds * self.scale))
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """The chosen contrast: estimate, scale of its error and what it stands on. Units: the metric's."""
+
+    delta: float
+    sigma: float
+    nu: float
+    q: float
+    placebos: int
+    n_eff: float
+    candidate: Candidate
+    pre: int
+    post: int
+
+    def odds(self) -> float:
+        """N of "by chance about 1 in N is as large", at most a million."""
+        if self.sigma <= 0:
+            return 1e6 if self.delta else 1.0
+        p = 2 * float(stdtr(self.nu, -abs(self.delta) / self.sigma))
+        return min(1e6, 1 / max(p, 1e-6))
+
+
+@dataclass(frozen=True, slots=True)
+class _History:
+    """Quiet time before the event: filled bins (0 where missing), where they are bad, AR fits."""
+
+    x: Floats
+    cum_missing: NDArray[np.int64]
+    cum_loud: NDArray[np.int64]
+    levels: Floats  # AR polynomial of the levels
+    steps: Floats  # AR polynomial of the first differences, times (1 - B)
+
+
+# ----------------------------------------------------------------------------- history
+def fill_short(x: Floats, longest: int = MAX_FILL) -> Floats:
+    """`x` with inner NaN runs of at most `longest` bridged by a straight line."""
+    missing = np.isnan(x)
+    if not missing.any() or missing.all():
+        return x
+    out = x.copy()
+    for a, b in runs(missing):
+        if a > 0 and b < len(x) and b - a <= longest:
+            out[a:b] = np.interp(np.arange(a, b), (a - 1, b), (x[a - 1], x[b]))
+    return out
+
+
+def runs(mask: Bools) -> list[tuple[int, int]]:
+    """Half-open index pairs of the stretches where `mask` is true."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False])).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+
+
+def _detrended(x: Floats) -> Floats:
+    t = np.arange(len(x)) - (len(x) - 1) / 2
+    return np.asarray(x - x.mean() - t * ((t @ x) / (t @ t)))
+
+
+def burg(parts: Sequence[Floats], max_order: int = MAX_AR) -> Floats:
+    """AR polynomial (1, -phi_1, ...) by Burg's recursion over all parts, order by AICc.
+
+    Source: Burg 1975 (several segments: the sums run over all of them); Hurvich & Tsai 1989.
+    """
+    n = sum(len(p) for p in parts)
+    a = best = np.ones(1)
+    power = sum(float(p @ p) for p in parts) / max(1, n)
+    if power <= 0:
+        return best
+    forward, backward = [p[1:] for p in parts], [p[:-1] for p in parts]
+    lowest = n * np.log(power) + 2 * n / max(1, n - 2)
+    for order in range(1, min(max_order, n // 10) + 1):
+        across = sum(float(f @ b) for f, b in zip(forward, backward, strict=True))
+        within = sum(float(f @ f) + float(b @ b) for f, b in zip(forward, backward, strict=True))
+        if within <= 0:
+            break
+        k = -2 * across / within
+        a = np.append(a, 0.0) + k * np.append(a, 0.0)[::-1]
+        power *= 1 - k * k
+        if power <= 0:
+            break
+        parameters = order + 1
+        score = n * np.log(power) + 2 * parameters * n / (n - parameters - 1)
+        if score < lowest:
+            lowest, best = score, a
+        pairs = [(f + k * b, b + k * f) for f, b in zip(forward, backward, strict=True)]
+        forward, backward = [f[1:] for f, _ in pairs], [b[:-1] for _, b in pairs]
+    return best
+
+
+def _history(bins: Bins, reference: float) -> _History:
+    x = fill_short(bins.y[: bins.hist - 1]) - reference
+    missing, loud = np.isnan(x), ~bins.quiet[: bins.hist - 1]
+    parts = [x[a:b] for a, b in runs(~missing & ~loud) if b - a >= bins.size(30)]
+    moves = [np.diff(p) for p in parts]
+    return _History(
+        x=np.where(missing, 0.0, x),
+        cum_missing=np.concatenate(([0], np.cumsum(missing))),
+        cum_loud=np.concatenate(([0], np.cumsum(loud))),
+        levels=burg([_detrended(p) for p in parts]),
+        steps=np.convolve(burg([_detrended(m) for m in moves]), (1.0, -1.0)),
+    )
+
+
+# ----------------------------------------------------------------------------- weights
+def step_response(pre: int, post: int, tau: float) -> Floats:
+    """u = 1 - exp(-t/tau) at the centres of bins 0..post-1, after `pre` zeros."""
+    t = np.arange(post) + 0.5
+    return np.concatenate((np.zeros(pre), 1 - np.exp(-t / tau)))
+
+
+def _coefficient_row(column: Floats, others: Floats) -> Floats | None:
+    """The least-squares operator's row that yields the coefficient of `column` beside `others`."""
+    if others.shape[1]:
+        q, r = np.linalg.qr(others)
+        size = np.abs(np.diag(r))
+        if size.min() <= 1e-10 * size.max():
+            return None
+        column_left = column - q @ (q.T @ column)
+    else:
+        column_left = column
+    norm = float(column_left @ column)
+    return column_left / norm if norm > 1e-12 * float(column @ column) else None
+
+
+def ols_weights(pre: int, post: int, tau: float, kind: Kind, live: Bools) -> Floats | None:
+    """Weights w of D = sum w_k b_k by ordinary least squares on the live bins, 0 elsewhere.
+
+    Shape: `live` and the result have pre + post bins, the event between them.
+    """
+    t = np.arange(-pre, post) + 0.5
+    nuisance = [np.ones(pre + post)] if kind == "o0" else [np.ones(pre + post), t / max(pre, post)]
+    row = _coefficient_row(step_response(pre, post, tau)[live], np.column_stack(nuisance)[live])
+    if row is None:
+        return None
+    w = np.zeros(pre + post)
+    w[live] = row
+    return w
+
+
+def gls_weights(pre: int, post: int, tau: float, poly: Floats, live: Bools, *, level: bool) -> Floats | None:
+    """Weights by generalised least squares under the AR polynomial; every dead bin has a dummy.
+
+    `level`: whether a constant stands beside the step (not on first differences, where it is gone).
+    """
+    q = len(poly) - 1
+    alive = np.flatnonzero(live)
+    first, last = int(alive[0]), int(alive[-1]) + 1  # dead ends need no dummies: leave them out
+    n = last - first
+    if n <= q + 2:
+        return None
+    whiten = np.zeros((n - q, n))
+    sliding_window_view(whiten.ravel(), q + 1, writeable=True)[:: n + 1][: n - q] = poly[::-1]
+    dead = np.flatnonzero(~live[first:last])
+    columns = [whiten[:, dead]]
+    if level:
+        columns.append(whiten.sum(axis=1, keepdims=True))
+    step = whiten @ step_response(pre, post, tau)[first:last]
+    others = np.column_stack(columns)
+    norms = np.sqrt((others * others).sum(axis=0))
+    if norms.size and norms.min() <= 0:
+        return None
+    row = _coefficient_row(step, others / norms)
+    if row is None:
+        return None
+    w = np.zeros(pre + post)
+    w[first:last] = row @ whiten
+    w[~live] = 0.0
+    return w
+
+
+@lru_cache(maxsize=256)
+def _whole_ols(pre: int, post: int, wash: int, tau: float, kind: Kind) -> Floats | None:
+    live = np.ones(pre + post, bool)
+    live[pre - 1 : pre + wash] = False
+    return ols_weights(pre, post, tau, kind, live)
+
+
+def _weights(
+    bins: Bins, candidate: Candidate, pre: int, post: int, live: Bools, past: _History
+) -> Floats | None:
+    tau = TAU_S * bins.scale
+    if candidate.kind in ("o0", "o1"):
+        if live.sum() == pre + post - 1 - bins.wash:
+            return _whole_ols(pre, post, bins.wash, tau, candidate.kind)
+        return ols_weights(pre, post, tau, candidate.kind, live)
+    if candidate.kind == "g":
+        return gls_weights(pre, post, tau, past.levels, live, level=True)
+    return gls_weights(pre, post, tau, past.steps, live, level=False)
+
+
+# ----------------------------------------------------------------------------- local spread
+def _batch_starts(pre: int, post: int, wash: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First bins of the batches of the pre part (ending at bin -2) and of the post part (from W)."""
+    before = pre - 1 - width * np.arange(1, (pre - 1) // width + 1)
+    after = pre + wash + width * np.arange((post - wash) // width)
+    return before, after
+
+
+def _spread(means: Floats) -> Floats:
+    """Var(batch means)/n along the last axis."""
+    n = means.shape[-1]
+    return np.asarray(means.var(axis=-1, ddof=1) / n)
+
+
+def _event_spread(window: Floats, live: Bools, starts: NDArray[np.int64], width: int) -> float | None:
+    """Var/n of the batch means at the event, over batches with at least half of their bins alive."""
+    index = starts[:, None] + np.arange(width)
+    alive = live[index]
+    count = alive.sum(axis=1)
+    enough = count * 2 >= width
+    if enough.sum() < 2:
+        return None
+    means = np.where(alive, window[index], 0.0).sum(axis=1)[enough] / count[enough]
+    return float(_spread(means))
+
+
+# ----------------------------------------------------------------------------- one candidate
+def effective_count(z: Floats, n: int) -> float:
+    """n / (1 + 2 sum rho_m^2) over lags below n/2; dropped placebos stand as zeros in `z`."""
+    power = float(z @ z)
+    if power <= 0:
+        return float(n)
+    size = 1 << (2 * len(z) - 1).bit_length()
+    spectrum = np.fft.rfft(z, size)
+    rho = np.fft.irfft(spectrum.real**2 + spectrum.imag**2, size)[1 : max(1, n // 2)] / power
+    return n / (1 + 2 * float(rho @ rho))
+
+
+def _try(bins: Bins, candidate: Candidate, past: _History, event: Floats, okay: Bools) -> Contrast | None:
+    """The candidate's contrast, None when the data do not carry it."""
+    pre, post = bins.size(candidate.pre), round(candidate.share * bins.post)
+    n_pre, n_post, span = pre - 1, post - bins.wash, pre + post
+    places = bins.hist - span  # windows of `span` bins within the hist-1 bins before the guard
+    if n_post < 1 or n_pre < 1 or places < MIN_PLACEBOS:
+        return None
+    live = okay[bins.hist - pre : bins.hist + post].copy()
+    live[pre - 1 : pre + bins.wash] = False
+    live[: max(0, pre - bins.pre_limit)] = False
+    if live[:pre].sum() < MIN_SHARE * n_pre or live[pre:].sum() < MIN_SHARE * n_post:
+        return None
+    width = bins.size(10 if min(n_pre + 1, n_post) >= bins.size(60) else 5)
+    before, after = _batch_starts(pre, post, bins.wash, width)
+    if min(len(before), len(after)) < MIN_BATCHES:
+        return None
+    w = _weights(bins, candidate, pre, post, live, past)
+    if w is None:
+        return None
+
+    window = event[bins.hist - pre : bins.hist + post]
+    spread_pre = _event_spread(window, live, before, width)
+    spread_post = _event_spread(window, live, after, width)
+    if spread_pre is None or spread_post is None:
+        return None
+
+    keep = _usable(past, w, span, places)
+    n = int(keep.sum())
+    if n < MIN_PLACEBOS:
+        return None
+    placebo = np.where(keep, np.correlate(past.x, w, "valid"), 0.0)
+    totals = np.concatenate(([0.0], np.cumsum(past.x)))
+    means = (totals[width:] - totals[:-width]) / width
+    offsets = np.arange(places)[:, None]
+    spread = _spread(means[offsets + before]) + _spread(means[offsets + after])
+
+    g = float(placebo @ placebo) / n
+    mean_spread = float(spread[keep].mean())
+    # a history that never moves says nothing of chance: the window's own spread has to do
+    f = g / mean_spread if g > 0 and mean_spread > 0 else 1.0
+    pooled = POOL_DF * g
+    se = np.sqrt((PRIOR_DF * f * spread + pooled) / (PRIOR_DF + POOL_DF))
+    se_event = float(np.sqrt((PRIOR_DF * f * (spread_pre + spread_post) + pooled) / (PRIOR_DF + POOL_DF)))
+    z = np.divide(placebo, se, out=np.zeros_like(placebo), where=keep & (se > 0))
+    squares = (z * z)[keep]
+    half = n // 2
+    s_z = float(np.sqrt(max(squares.mean(), squares[:half].mean(), squares[half:].mean()))) if g > 0 else 1.0
+    n_eff = effective_count(z, n)
+    nu = max(2.0, n_eff)
+    sigma = KAPPA * s_z * se_event
+    return Contrast(
+        delta=float(w @ np.where(live, window, 0.0)),
+        sigma=sigma,
+        nu=nu,
+        q=sigma * float(stdtrit(nu, 0.975)),
+        placebos=n,
+        n_eff=n_eff,
+        candidate=candidate,
+        pre=pre,
+        post=post,
+    )
+
+
+def _usable(past: _History, w: Floats, span: int, places: int) -> Bools:
+    """Which placebo windows touch no other event's washout and no missing run under a weight."""
+    loud = past.cum_loud[span : span + places] - past.cum_loud[:places]
+    if past.cum_missing[-1] == 0:
+        return np.asarray(loud == 0)
+    missing = np.diff(past.cum_missing).astype(float)
+    hit = np.correlate(missing, (w != 0).astype(float), "valid")
+    return np.asarray((loud == 0) & (hit < 0.5))
+
+
+def contrast(bins: Bins, candidates: Sequence[Candidate] = CANDIDATES) -> Contrast | None:
+    """The candidate's contrast with the smallest 95 % half-width q; None when none is left."""
+    okay = np.isfinite(bins.y)
+    past_ok = okay[: bins.hist - 1]
+    if not past_ok.any():
+        return None
+    # counted from a level of its own, a constant is exactly 0 and a large offset costs no digits
+    reference = float(bins.y[: bins.hist - 1][past_ok][-1])
+    past = _history(bins, reference)
+    event = bins.y - reference
+    tried = [_try(bins, c, past, event, okay) for c in candidates]
+    return min((c for c in tried if c is not None), key=lambda c: c.q, default=None)

@@ -1,0 +1,385 @@
+"""What a rule change did: windows around an event -> per metric Δ, interval, scale, state of the data.
+
+Answers "how much did each metric move because of this event, and how sure is that?"
+(docs/method.md). Never judges (judging.py does), never reads a file or a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from selftune.config import Settings
+from selftune.contrast import Bins, Contrast, contrast, fill_short, runs
+from selftune.domain import DataState, Effect, MetricEffect, Reason, Target, Window, WindowStat
+from selftune.health import (
+    AHEAD_MS,
+    Health,
+    Scale,
+    cleaned,
+    data_health,
+    frozen_mask,
+    pace_of,
+    rate_of,
+    scale_for,
+)
+from selftune.series import Floats, Int64s, Series
+
+__all__ = ["Health", "data_health", "measure", "window_stat", "windows_for"]
+
+ESTIMATOR = "placebo-contrast/1"
+MIN_AFTER_S = 30.0  # of post window behind the washout
+MIN_HISTORY_S = 110.0
+MIN_STRETCH_S = 90.0  # a shorter quiet stretch does not count as history
+SAME_EVENT_S = 1.0  # rules changed within it are one joint change
+BATCH_S = 10.0
+VALID_BIN = 0.6  # of the expected samples
+
+
+# ----------------------------------------------------------------------------- windows
+def windows_for(
+    event_ms: int, settings: Settings, *, others_ms: Sequence[int]
+) -> tuple[Window, Window] | Reason:
+    """The pre window and the post window [t, t + R) of an event, or why there are none.
+
+    `others_ms`: instants of all other rule events. One within the same second belongs to the same
+    joint change; a later one ends the post window early (less than settle + 30 s: confounded); an
+    earlier one, with its washout, shortens the pre window (maybe to nothing).
+    """
+    pace = pace_of(settings)
+    others = _foreign(event_ms, others_ms, pace)
+    end_ms = event_ms + round(settings.observe_window_s * 1000)
+    later = min((o for o in others if o > event_ms), default=end_ms)
+    needed_s = settings.settle_s + MIN_AFTER_S * pace
+    if later < end_ms and later - event_ms < needed_s * 1000:
+        return Reason("confounded", {"after_s": (later - event_ms) / 1000, "needed_s": needed_s})
+    washout_ms = round(settings.settle_s * 1000)
+    quiet_from = max((o + washout_ms for o in others if o < event_ms), default=-(2**62))
+    start_ms = min(event_ms, max(event_ms - round(settings.observe_window_s * 1000), quiet_from))
+    return Window(start_ms=start_ms, end_ms=event_ms), Window(start_ms=event_ms, end_ms=min(end_ms, later))
+
+
+def _foreign(event_ms: int, others_ms: Sequence[int], pace: float) -> list[int]:
+    """The other events that are not part of the same joint change."""
+    return [o for o in others_ms if abs(o - event_ms) >= SAME_EVENT_S * pace * 1000]
+
+
+# ----------------------------------------------------------------------------- measuring
+@dataclass(frozen=True, kw_only=True)
+class _Frame:
+    """All that the metrics of one event share. `post` counts the bins judged, `whole` those of R."""
+
+    event_ms: int
+    settings: Settings
+    scale: Scale
+    part: Series
+    pre: Window
+    post: Window
+    hist: int
+    n_post: int
+    quiet: NDArray[np.bool_]
+    pre_limit: int
+    min_count: int
+    min_samples: int
+
+
+def measure(
+    series: Series,
+    settings: Settings,
+    *,
+    event_ms: int,
+    keys: tuple[str, ...],
+    others_ms: Sequence[int],
+    now_ms: int,
+    resolution: Mapping[str, float] | None = None,
+) -> Effect:
+    """What the event did to every metric of the settings; never raises for what data may do.
+
+    `others_ms`: instants of all other rule events, before and after. `series` may reach further
+    than needed. `resolution[m]`: the file's last written decimal (0.001); inferred when absent.
+    Not `final` while the data do not reach the window's end: the numbers are then those so far.
+    """
+    windows = windows_for(event_ms, settings, others_ms=others_ms)
+    from_ms = event_ms - round(settings.history_s * 1000)
+    if isinstance(windows, Reason):
+        post = Window(start_ms=event_ms, end_ms=event_ms + round(windows.params["after_s"] * 1000))
+        part = _seen(series, from_ms, post.end_ms, now_ms)
+        nothing = _none(settings, part, post, DataState.CONFOUNDED, windows)
+        return _effect(keys, settings, post, nothing, final=True)
+
+    pre, post = windows
+    part = _seen(series, from_ms, post.end_ms, now_ms)
+    final = _reaches(series, post.end_ms, now_ms, part)
+    if not final and (stale := _stale(series, settings, now_ms)) is not None:
+        nothing = _none(settings, part, post, DataState.STALE, stale)
+        return _effect(keys, settings, post, nothing, final=False)
+    frame = _frame(part, settings, pre, post, others_ms, final=final)
+    if (short := _too_short(frame, final=final)) is not None:
+        nothing = _none(settings, part, post, DataState.INSUFFICIENT, short)
+        return _effect(keys, settings, post, nothing, final=final)
+    metrics = {m: _metric(frame, m, (resolution or {}).get(m)) for m in settings.metrics}
+    return _effect(keys, settings, post, metrics, final=final)
+
+
+def _effect(
+    keys: tuple[str, ...],
+    settings: Settings,
+    post: Window,
+    metrics: Mapping[str, MetricEffect],
+    *,
+    final: bool,
+) -> Effect:
+    return Effect(keys=keys, event_ms=post.start_ms, window=post, settle_s=settings.settle_s,
+                  metrics=metrics, final=final, estimator=ESTIMATOR)
+
+
+def _seen(series: Series, start_ms: int, end_ms: int, now_ms: int) -> Series:
+    """The samples of the window that are not stamped in the future."""
+    return series.between(start_ms, max(start_ms, min(end_ms, now_ms + AHEAD_MS + 1)))
+
+
+def _reaches(series: Series, end_ms: int, now_ms: int, part: Series) -> bool:
+    """True when a sample stands at the window's end, or within two periods before it and now is past it."""
+    newest = series.between(part.ts_ms[0] if len(part) else end_ms, now_ms + AHEAD_MS + 1).newest_ms
+    if newest is None:
+        return False
+    period_ms = 1000 / (rate_of(part.ts_ms[-200:]) or 1.0)
+    return newest >= end_ms or (now_ms >= end_ms and newest >= end_ms - 2 * period_ms)
+
+
+def _stale(series: Series, settings: Settings, now_ms: int) -> Reason | None:
+    """Why no verdict may stand on the data as they are now; None when they are fresh."""
+    if series.ahead_share > 0.5:
+        return Reason("clock_ahead", {"share": series.ahead_share})
+    if series.newest_ms is None:
+        return Reason("no_data", {})
+    newest = series.between(int(series.ts_ms[0]), now_ms + AHEAD_MS + 1).newest_ms
+    if newest is None:
+        return Reason("clock_ahead", {"share": 1.0})
+    age_s = (now_ms - newest) / 1000
+    if age_s <= settings.max_age_s:
+        return None
+    return Reason("stale", {"age_s": age_s, "limit_s": settings.max_age_s})
+
+
+def _frame(
+    part: Series, settings: Settings, pre: Window, post: Window, others_ms: Sequence[int], *, final: bool
+) -> _Frame:
+    scale = scale_for(settings, part.ts_ms)
+    t = post.start_ms
+    end_ms = post.end_ms if final or not len(part) else min(post.end_ms, int(part.ts_ms[-1]))
+    hist, n_post = scale.bins(settings.history_s), max(0, (end_ms - t) // scale.bin_ms)
+    rate = min(settings.rate_hz, rate_of(part.ts_ms) or settings.rate_hz)
+    share = post.length_s / settings.observe_window_s
+    return _Frame(
+        event_ms=t, settings=settings, scale=scale, part=part, pre=pre, post=post, hist=hist, n_post=n_post,
+        quiet=_quiet(_foreign(t, others_ms, scale.pace), t, hist, n_post, scale, settings.settle_s),
+        pre_limit=_pre_limit(_foreign(t, others_ms, scale.pace), t, scale, settings.settle_s, hist),
+        min_count=max(1, int(np.ceil(VALID_BIN * rate * scale.bin_ms / 1000 - 1e-9))),
+        min_samples=int(np.ceil(settings.min_samples * share - 1e-9)),
+    )
+
+
+def _quiet(
+    others: Sequence[int], t: int, hist: int, post: int, scale: Scale, settle_s: float
+) -> NDArray[np.bool_]:
+    """Bins that no other event before t, nor its washout, touches."""
+    quiet = np.ones(hist + post, bool)
+    for o in others:
+        if o < t:
+            first = (o - t) // scale.bin_ms + hist
+            last = -((t - o - round(settle_s * 1000)) // scale.bin_ms) + hist
+            quiet[max(0, first) : max(0, min(hist, last))] = False
+    return quiet
+
+
+def _pre_limit(others: Sequence[int], t: int, scale: Scale, settle_s: float, hist: int) -> int:
+    """How many bins back the pre part may reach: to the end of the last event's washout."""
+    newest = max((o for o in others if o < t), default=None)
+    if newest is None:
+        return hist
+    return max(0, (t - newest - round(settle_s * 1000)) // scale.bin_ms)
+
+
+def _too_short(frame: _Frame, *, final: bool) -> Reason | None:
+    """Why the window itself, whatever stands in it, cannot carry a judgement."""
+    needed_s = frame.settings.settle_s + MIN_AFTER_S * frame.scale.pace
+    if frame.n_post >= frame.scale.bins(needed_s):
+        return None
+    seconds = frame.n_post * frame.scale.bin_ms / 1000
+    return Reason("window_too_short" if final else "window_open", {"seconds": seconds, "needed_s": needed_s})
+
+
+# ----------------------------------------------------------------------------- one metric
+def _metric(frame: _Frame, metric: str, resolution: float | None) -> MetricEffect:
+    values = _values(frame.part, metric, frame.settings.targets.get(metric), frame.scale.pace)
+    y = bin_means(frame.part.ts_ms, values, frame.event_ms, frame.scale.bin_ms, frame.hist, frame.n_post,
+                  frame.min_count)
+    wash = frame.scale.bins(frame.settings.settle_s)
+    history_s = _history_s(y, frame)
+    base = replace(_plain(frame, metric, values), history_s=history_s, missing_share=_missing_share(y, frame))
+    if (reason := _too_little(frame, base, y, wash)) is not None:
+        return replace(base, reason=reason)
+    valid = values[np.isfinite(values)]
+    if valid.min() == valid.max():
+        return replace(base, state=DataState.CONSTANT, delta=0.0, lo=0.0, hi=0.0, d_raw=0.0,
+                       reason=Reason("constant", {"value": float(valid[0])}))
+    bins = Bins(y=y, quiet=frame.quiet, hist=frame.hist, post=frame.n_post, wash=wash,
+                pre_limit=frame.pre_limit, scale=frame.scale.pace * 1000 / frame.scale.bin_ms)
+    best = contrast(bins)
+    if best is None:
+        return replace(base, reason=Reason("no_candidate", {"history_s": history_s}))
+    grain = resolution if resolution is not None else infer_resolution(valid)
+    return _reported(base, best, grain, frame.scale)
+
+
+def _reported(base: MetricEffect, best: Contrast, grain: float, scale: Scale) -> MetricEffect:
+    """The effect with its numbers; a scale of 0 would make a decision of rounding noise."""
+    t975 = float(stdtrit(best.nu, 0.975))
+    sigma = max(best.sigma, grain / 2 / t975, 1e-300)
+    half = best.q + grain / 2
+    bin_s = scale.bin_ms / 1000
+    return replace(
+        base, state=DataState.OK, delta=best.delta, lo=best.delta - half, hi=best.delta + half,
+        sigma=sigma, nu=best.nu, n_eff=best.n_eff, odds=best.odds(), candidate=best.candidate.name,
+        pre_s=best.pre * bin_s, post_s=best.post * bin_s,
+    )
+
+
+def _values(part: Series, metric: str, target: Target | None, pace: float) -> Floats:
+    """The metric's samples; NaN where absent, out of range, not finite or frozen."""
+    if metric not in part.values:
+        return np.full(len(part), np.nan)
+    values = cleaned(part.values[metric], target)
+    frozen = frozen_mask(part, metric, target, pace)
+    return np.where(frozen, np.nan, values) if frozen.any() else values
+
+
+def bin_means(
+    ts_ms: Int64s,
+    values: Floats,
+    t0_ms: int,
+    bin_ms: int,
+    before: int,
+    after: int,
+    min_count: int,
+) -> Floats:
+    """Means of the bins k = -before..after-1 of `bin_ms` around t0, NaN below `min_count` valid samples.
+
+    Shape: float64[before + after].
+    """
+    k = (ts_ms - t0_ms) // bin_ms + before
+    ok = np.isfinite(values) & (k >= 0) & (k < before + after)
+    k, kept = k[ok], values[ok]
+    # summed from a level of its own: a constant bins to itself exactly, whatever the count
+    reference = float(kept[0]) if len(kept) else 0.0
+    count = np.bincount(k, minlength=before + after)
+    total = np.bincount(k, weights=kept - reference, minlength=before + after)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(count >= max(1, min_count), total / count + reference, np.nan)
+
+
+def infer_resolution(values: Floats) -> float:
+    """The last written decimal of the values (0.001 for three), 0 when they are not decimal at all."""
+    some = values[:: max(1, len(values) // 400)]
+    for decimals in range(10):
+        scaled = some * 10.0**decimals
+        if np.all(np.abs(scaled - np.rint(scaled)) <= 1e-6 + 1e-15 * np.abs(scaled)):
+            return float(10.0**-decimals)
+    return 0.0
+
+
+def _plain(frame: _Frame, metric: str, values: Floats) -> MetricEffect:
+    """Valid samples before and after, and the plain difference of the means (never judged on)."""
+    ts, settled_ms = frame.part.ts_ms, frame.post.start_ms + round(frame.settings.settle_s * 1000)
+    ok = np.isfinite(values)
+    before = ok & (ts >= frame.pre.start_ms) & (ts < frame.pre.end_ms)
+    after = ok & (ts >= frame.post.start_ms) & (ts < frame.post.end_ms)
+    settled = after & (ts >= settled_ms)
+    pre, post = _mean(values[before]), _mean(values[settled])
+    d_raw = None if pre is None or post is None else post - pre
+    return MetricEffect(metric=metric, state=DataState.INSUFFICIENT, n_pre=int(before.sum()),
+                        n_post=int(after.sum()), pre_mean=pre, post_mean=post, d_raw=d_raw)
+
+
+def _mean(kept: Floats) -> float | None:
+    """The mean, counted from the first value so that a constant stays itself; None of nothing."""
+    return float(kept[0] + (kept - kept[0]).mean()) if len(kept) else None
+
+
+def _history_s(y: Floats, frame: _Frame) -> float:
+    """Event- and washout-free seconds with data, in stretches of at least 90 s."""
+    calm = np.isfinite(fill_short(y[: frame.hist])) & frame.quiet[: frame.hist]
+    bin_s = frame.scale.bin_ms / 1000
+    shortest = MIN_STRETCH_S * frame.scale.pace
+    return sum((b - a) * bin_s for a, b in runs(calm) if (b - a) * bin_s >= shortest)
+
+
+def _missing_share(y: Floats, frame: _Frame) -> float:
+    """Share of missing bins in the span of a plain comparison: R before the event to R after it."""
+    span = y[max(0, frame.hist - frame.scale.bins(frame.pre.length_s)) :]
+    return float(np.isnan(span).mean()) if len(span) else 1.0
+
+
+def _too_little(frame: _Frame, base: MetricEffect, y: Floats, wash: int) -> Reason | None:
+    pace = frame.scale.pace
+    if base.n_post < frame.min_samples:
+        return Reason("few_samples", {"n": base.n_post, "needed": frame.min_samples})
+    valid_s = float(np.isfinite(y[frame.hist + wash :]).sum()) * frame.scale.bin_ms / 1000
+    # the bins are whole: half a bin of slack keeps a scaled grid from failing on its own rounding
+    if valid_s < MIN_AFTER_S * pace - frame.scale.bin_ms / 2000:
+        return Reason("few_bins", {"seconds": valid_s, "needed_s": MIN_AFTER_S * pace})
+    if base.history_s < MIN_HISTORY_S * pace:
+        return Reason("short_history", {"history_s": base.history_s, "needed_s": MIN_HISTORY_S * pace})
+    return None
+
+
+def _none(
+    settings: Settings, part: Series, post: Window, state: DataState, reason: Reason
+) -> dict[str, MetricEffect]:
+    """Every metric without numbers, and the one reason why."""
+    after = part.between(post.start_ms, post.end_ms)
+    empty = np.empty(0)
+    return {
+        m: MetricEffect(
+            metric=m, state=state, reason=reason,
+            n_post=int(np.isfinite(cleaned(after.values.get(m, empty), settings.targets.get(m))).sum()),
+        )
+        for m in settings.metrics
+    }
+
+
+# ----------------------------------------------------------------------------- one window
+def window_stat(series: Series, metric: str, start_ms: int, end_ms: int, settings: Settings) -> WindowStat:
+    """Mean of the metric over [start, end) with its standard error by batch means.
+
+    The window is cut into batches of 10 s (90 s: 9 of them, at least 4 whatever the length); the
+    spread of their means over sqrt(batches) is honest about what correlates for less than a batch,
+    and too small for slower drift. None without `min_samples` in proportion to the length; the
+    error also needs 2/3 of the batches (at least 3) with data.
+    """
+    part = series.between(start_ms, end_ms)
+    pace = pace_of(settings)
+    values = _values(part, metric, settings.targets.get(metric), pace)
+    ok = np.isfinite(values)
+    n = int(ok.sum())
+    length_s = max(0, end_ms - start_ms) / 1000
+    needed = settings.min_samples * min(1.0, length_s / settings.observe_window_s)
+    if n == 0 or n < needed:
+        return WindowStat(mean=None, se=None, n=n, start_ms=start_ms, end_ms=end_ms)
+    batches = max(4, round(length_s / (BATCH_S * pace)))
+    kept = values[ok]
+    mean = float(kept[0] + (kept - kept[0]).mean())
+    k = (part.ts_ms[ok] - start_ms) * batches // (end_ms - start_ms)
+    count = np.bincount(k, minlength=batches)
+    total = np.bincount(k, weights=kept - mean, minlength=batches)
+    filled = count > 0
+    if filled.sum() < max(3, batches * 2 / 3):
+        return WindowStat(mean=mean, se=None, n=n, start_ms=start_ms, end_ms=end_ms)
+    means = total[filled] / count[filled]
+    se = float(means.std(ddof=1) / np.sqrt(len(means)))
+    return WindowStat(mean=mean, se=se, n=n, start_ms=start_ms, end_ms=end_ms)

@@ -1,0 +1,227 @@
+"""The state of the metric stream: is it fresh, whole, moving, and is its clock right?
+
+Answers "may these data be believed now?" and marks frozen stretches as missing. Never judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selftune.config import Settings
+from selftune.domain import Target
+from selftune.series import Floats, Int64s, Series
+
+Bools = NDArray[np.bool_]
+
+AHEAD_MS = 2000  # a row stamped further in the future than this is a clock fault, not jitter
+FROZEN_S = 10.0
+FROZEN_RUNS = 5.0  # times the longest usual run
+USUAL = 0.95  # share of all runs that are "usual": one old freeze must not excuse the next
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """The grid that follows from the settings. Units: ms for `bin_ms`, seconds per default second for `pace`.
+
+    A root whose window, washout and history are all shorter than the default (90, 20, 600 s) lives
+    faster: every fixed duration is multiplied by `pace`. If only one of them is short, nothing
+    shrinks, and a window under settle_s + 30 s stays too short to judge.
+    """
+
+    pace: float
+    bin_ms: int
+
+    def bins(self, seconds: float) -> int:
+        """Whole bins in `seconds` (real seconds, not scaled ones)."""
+        return round(seconds * 1000 / self.bin_ms)
+
+
+def pace_of(settings: Settings) -> float:
+    """How many seconds of this root stand for one second of the default, at most 1."""
+    shares = (settings.observe_window_s / 90, settings.settle_s / 20, settings.history_s / 600)
+    return min(1.0, max(*shares, 1e-3))
+
+
+def rate_of(ts_ms: Int64s) -> float | None:
+    """Samples a second by the median distance, None with fewer than two samples."""
+    if len(ts_ms) < 2:
+        return None
+    return 1000 / max(1.0, float(np.median(np.diff(ts_ms))))
+
+
+def scale_for(settings: Settings, ts_ms: Int64s) -> Scale:
+    """Bins of `pace` seconds, coarser when the stream is slower than one sample a bin."""
+    pace = pace_of(settings)
+    rate = rate_of(ts_ms) or settings.rate_hz
+    return Scale(pace=pace, bin_ms=max(1, round(1000 * pace), round(1000 / rate)))
+
+
+# ----------------------------------------------------------------------------- frozen
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """Stretches of equal valid values. Shape: index pairs into the valid samples, last one included."""
+
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    seconds: Floats
+    value: Floats
+
+
+def runs_of(ts_ms: Int64s, values: Floats) -> Runs:
+    """Stretches of equal values; a stretch lasts from its first to its last sample."""
+    first = np.concatenate(([0], np.flatnonzero(np.diff(values)) + 1)).astype(np.int64)
+    last = np.concatenate((first[1:] - 1, [len(values) - 1])).astype(np.int64)
+    return Runs(first=first, last=last, seconds=(ts_ms[last] - ts_ms[first]) / 1000, value=values[first])
+
+
+def frozen_mask(series: Series, metric: str, target: Target | None, pace: float = 1.0) -> Bools:
+    """Samples of `metric` inside a freeze (its first sample is still good). Shape: bool[len(series)].
+
+    Frozen: no new value for longer than max(10 s, 5 x the longest usual run) while another metric
+    moves, and not at an end of the range, declared or seen (a metric at its floor is constant).
+    """
+    mask = np.zeros(len(series), bool)
+    values = series.values[metric]
+    valid = np.flatnonzero(np.isfinite(values))
+    if len(valid) < 3:
+        return mask
+    ts = series.ts_ms[valid]
+    found = runs_of(ts, values[valid])
+    if len(found.first) == 1:
+        return mask  # constant throughout is a state of its own
+    usual = float(np.quantile(found.seconds, USUAL, method="lower"))
+    ends = {float(found.value.min()), float(found.value.max())}
+    ends |= {e for e in (target.lo, target.hi) if e is not None} if target else set()
+    long = np.flatnonzero(found.seconds > max(FROZEN_S * pace, FROZEN_RUNS * usual))
+    for i in long:
+        a, b = valid[found.first[i]], valid[found.last[i]]
+        if float(found.value[i]) not in ends and _others_move(series, metric, int(a), int(b)):
+            mask[a + 1 : b + 1] = True
+    return mask
+
+
+def _others_move(series: Series, metric: str, first: int, last: int) -> bool:
+    """True when any other metric shows two different valid values in `first..last`."""
+    for name, values in series.values.items():
+        if name == metric:
+            continue
+        part = values[first : last + 1]
+        part = part[np.isfinite(part)]
+        if len(part) and part.min() != part.max():
+            return True
+    return False
+
+
+def cleaned(values: Floats, target: Target | None) -> Floats:
+    """`values` with infinities and what lies outside the declared range as NaN."""
+    bad = ~np.isfinite(values)
+    if target is not None and target.lo is not None:
+        bad |= values < target.lo
+    if target is not None and target.hi is not None:
+        bad |= values > target.hi
+    return np.where(bad, np.nan, values) if bad.any() else values
+
+
+# ----------------------------------------------------------------------------- the stream now
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """The metric stream at one instant. `age_s`, `rate_hz`, `newest_ms` are None without samples.
+
+    The counts stand on the last window of `observe_window_s`: `gaps` between samples longer than
+    5 periods (at least 1 s), `longest_gap_s`, `missing[m]`: share of the expected samples of m that
+    is absent or invalid. `frozen`: metrics frozen now. `clock_ahead`: most of the last 5 s of rows
+    are stamped > 2 s in the future. `stale`: older than `max_age_s`, or none, or `clock_ahead`.
+    `enough`: rate x R >= 1.2 x min_samples. `fresh[m]`: seconds since m's last valid, unfrozen value.
+    """
+
+    newest_ms: int | None
+    age_s: float | None
+    rate_hz: float | None
+    gaps: int
+    longest_gap_s: float
+    missing: Mapping[str, float] = field(default_factory=dict)
+    frozen: tuple[str, ...] = ()
+    clock_ahead: bool = False
+    stale: bool = True
+    enough: bool = False
+    fresh: Mapping[str, float | None] = field(default_factory=dict)
+
+
+def data_health(series: Series, settings: Settings, now_ms: int) -> Health:
+    """The state of the stream at `now_ms`; rows more than 2 s ahead of it are set aside."""
+    clock_ahead = series.ahead_share > 0.5 or _mostly_ahead(series.ts_ms, now_ms)
+    history = series.between(now_ms - round(settings.history_s * 1000), now_ms + AHEAD_MS + 1)
+    recent = history.between(now_ms - round(settings.observe_window_s * 1000), now_ms + AHEAD_MS + 1)
+    past = series.between(-(2**62), now_ms + AHEAD_MS + 1)
+    newest = past.newest_ms
+    age_s = None if newest is None else max(0.0, (now_ms - newest) / 1000)
+    rate = rate_of(recent.ts_ms)
+    longest_gap, gaps = _gaps(recent.ts_ms, rate or settings.rate_hz, pace_of(settings))
+    masks = {m: frozen_mask(history, m, settings.targets.get(m), pace_of(settings)) for m in history.values}
+    stale = age_s is None or age_s > settings.max_age_s or clock_ahead
+    observed = _count_rate(recent, settings)
+    return Health(
+        newest_ms=newest,
+        age_s=age_s,
+        rate_hz=rate,
+        gaps=gaps,
+        longest_gap_s=longest_gap,
+        missing={m: _missing_share(recent, m, masks, settings) for m in settings.metrics},
+        frozen=tuple(m for m, mask in masks.items() if len(mask) and mask[-1]),
+        clock_ahead=clock_ahead,
+        stale=stale,
+        enough=observed * settings.observe_window_s >= 1.2 * settings.min_samples,
+        fresh={m: _fresh_s(history, m, masks, settings, now_ms) for m in settings.metrics},
+    )
+
+
+def _mostly_ahead(ts_ms: Int64s, now_ms: int) -> bool:
+    """True when most rows of the last 5 s of the file are stamped > 2 s in the future."""
+    if not len(ts_ms):
+        return False
+    last = ts_ms[ts_ms > ts_ms[-1] - 5000]
+    return bool((last > now_ms + AHEAD_MS).mean() > 0.5)
+
+
+def _gaps(ts_ms: Int64s, rate: float, pace: float) -> tuple[float, int]:
+    """Longest distance between samples in seconds, and how many are gaps."""
+    if len(ts_ms) < 2:
+        return 0.0, 0
+    steps = np.diff(ts_ms) / 1000
+    return float(steps.max()), int((steps > max(5 / rate, pace)).sum())
+
+
+def _count_rate(recent: Series, settings: Settings) -> float:
+    """Samples a second, counted over what the window has seen of the stream (a short start is fine)."""
+    if len(recent) < 2:
+        return 0.0
+    seen_s = (int(recent.ts_ms[-1]) - int(recent.ts_ms[0])) / 1000
+    return (len(recent) - 1) / max(seen_s, 1e-3)
+
+
+def _valid(part: Series, metric: str, masks: Mapping[str, Bools], settings: Settings) -> Bools:
+    """Which of the newest samples of `metric` count; the mask may reach further back than `part`."""
+    n = len(part)
+    values = cleaned(part.values[metric], settings.targets.get(metric))
+    return np.asarray(np.isfinite(values) & ~masks[metric][len(masks[metric]) - n :])
+
+
+def _missing_share(recent: Series, metric: str, masks: Mapping[str, Bools], settings: Settings) -> float:
+    if metric not in recent.values:
+        return 1.0
+    rate = rate_of(recent.ts_ms) or settings.rate_hz
+    expected = max(1.0, min(rate, settings.rate_hz) * settings.observe_window_s)
+    return float(min(1.0, max(0.0, 1 - _valid(recent, metric, masks, settings).sum() / expected)))
+
+
+def _fresh_s(
+    history: Series, metric: str, masks: Mapping[str, Bools], settings: Settings, now_ms: int
+) -> float | None:
+    if metric not in history.values:
+        return None
+    good = np.flatnonzero(_valid(history, metric, masks, settings))
+    return max(0.0, (now_ms - int(history.ts_ms[good[-1]])) / 1000) if len(good) else None
