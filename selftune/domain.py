@@ -268,8 +268,14 @@ class GuardCheck:
     def reason(self) -> Reason:
         return Reason(
             self.code,
-            {"rule": self.rule, "observed": self.observed, "limit": self.limit, "unit": self.unit,
-             "until_ms": self.until_ms, **self.params},
+            {
+                "rule": self.rule,
+                "observed": self.observed,
+                "limit": self.limit,
+                "unit": self.unit,
+                "until_ms": self.until_ms,
+                **self.params,
+            },
         )
 
 

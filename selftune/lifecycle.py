@@ -369,9 +369,13 @@ class _Fold:
             return  # the second rule of one commit
         if exc is None:
             exc = Excursion(
-                steps=(), start_at_ms=change.at_ms, start_ts_ms=change.ts_ms,
-                last_at_ms=change.at_ms, last_ts_ms=change.ts_ms, displaced={},
-            )  # fmt: skip
+                steps=(),
+                start_at_ms=change.at_ms,
+                start_ts_ms=change.ts_ms,
+                last_at_ms=change.at_ms,
+                last_ts_ms=change.ts_ms,
+                displaced={},
+            )
         self.excursion = replace(
             exc,
             steps=(*exc.steps, change.id),
@@ -459,10 +463,16 @@ class _Fold:
                 self.suggestions[known.id] = replace(known, at_ms=d.at_ms, renewed=known.renewed + 1)
                 continue
             self.suggestions[d.id] = Suggestion(
-                id=d.id, decision=d.id, kind=d.kind, rule=str(p.get("rule")),
-                old=float(p["old"]), new=float(p["new"]), at_ms=d.at_ms,
-                config=_text(d.data.get("digest")), evidence=_text(d.data.get("evidence")),
-            )  # fmt: skip
+                id=d.id,
+                decision=d.id,
+                kind=d.kind,
+                rule=str(p.get("rule")),
+                old=float(p["old"]),
+                new=float(p["new"]),
+                at_ms=d.at_ms,
+                config=_text(d.data.get("digest")),
+                evidence=_text(d.data.get("evidence")),
+            )
 
     def _verdict(self, d: Decision) -> None:
         change = self.changes.get(str(d.data.get("change"))) if d.data.get("change") else None

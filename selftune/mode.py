@@ -72,9 +72,13 @@ def effective_mode(
 
     def dry(code: str, *, suspended: bool = False, ended: Reason | None = None, **params: Any) -> ModeState:
         return ModeState(
-            mode=Mode.DRY_RUN, reason=Reason(code, params), loan=loan,
-            stopped=stopped, suspended=suspended, ended=ended,
-        )  # fmt: skip
+            mode=Mode.DRY_RUN,
+            reason=Reason(code, params),
+            loan=loan,
+            stopped=stopped,
+            suspended=suspended,
+            ended=ended,
+        )
 
     if not settings_valid:
         return dry("mode.settings_invalid", suspended=True)

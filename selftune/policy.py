@@ -1,0 +1,302 @@
+"""Which single small step next, and why: the seed's heuristic, made sound.
+
+Answers `propose(state) -> Idea`. Never decides whether a step is allowed now (guards.py), never
+touches a record. Every policy sees the same `PolicyState` and stays inside `PolicyState.refusal`.
+Source: policy.md, contract.md (cold start, evidence), issue 2 (first policy).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from math import sqrt
+
+from selftune.config import Settings
+from selftune.domain import GuardCheck, Hold, PolicyName, Proposal, Reason, Rule, Target, Verdict, WindowStat
+from selftune.lifecycle import Bar
+from selftune.objective import attainment
+
+SEED_PRIORITY = ("risk_band", "phase_diff", "creative_band")  # the seed: risk, then phase, then creative
+SEED_LEVER = {"risk_band": "risk_max", "phase_diff": "creative_min", "creative_band": "creative_min"}
+HALF_STEP = frozenset({"creative_band"})  # the seed takes half a step for the last of the three
+
+VERSIONS: Mapping[PolicyName, str] = {PolicyName.HEURISTIC: "1", PolicyName.NONE: "1"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """The newest measured Δ: of which event, how large, and whether a change has already used it.
+
+    `deltas` by metric (None: not measured). `age_s` counts from the end of its observation window.
+    """
+
+    key: str
+    rule: str
+    ts_ms: int
+    age_s: float
+    deltas: Mapping[str, float | None]
+    verdict: Verdict | None = None
+    spent: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What one earlier change of one rule did: the change of the rule and of each metric."""
+
+    rule: str
+    step: float
+    deltas: Mapping[str, float | None]
+    verdict: Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyState:
+    """All that a policy may know. `blocked`: rules that no step may move now, and why.
+
+    `room` is how far (in the rule's unit) a loan lets a rule go from its value at arming.
+    """
+
+    settings: Settings
+    values: Mapping[str, float]
+    anchor: Mapping[str, float]
+    windows: Mapping[str, WindowStat]
+    evidence: Evidence | None
+    blocked: Mapping[str, GuardCheck] = field(default_factory=dict)
+    bars: Sequence[Bar] = ()
+    room: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    lessons: Sequence[Lesson] = ()
+
+    def new_value(self, rule: Rule, step: float) -> float:
+        """The value after `step`, rounded to the resolution and clipped to bounds and loan."""
+        lo, hi = self.room.get(rule.name, (rule.min, rule.max))
+        value = min(hi, max(lo, self.values[rule.name] + step))
+        return rule.clip(round(value, self.settings.resolution))
+
+    def refusal(self, rule: Rule, step: float) -> Reason | None:
+        """Why this step of this rule may not be proposed now; None when it may."""
+        if rule.name in self.blocked:
+            return self.blocked[rule.name].reason
+        old, new = self.values[rule.name], self.new_value(rule, step)
+        if new == old or (new > old) != (step > 0):
+            limit = rule.max if step > 0 else rule.min
+            return Reason("guard.at_bound", {"rule": rule.name, "observed": old, "limit": limit})
+        sign = 1 if new > old else -1
+        for bar in self.bars:
+            if bar.rule == rule.name and bar.sign == sign and (new - bar.beyond) * sign > 0:
+                return Reason("guard.barred", {"rule": rule.name, "limit": bar.beyond, "observed": new})
+        return None
+
+
+Policy = Callable[[PolicyState], "tuple[Proposal, ...] | Hold"]
+
+
+def propose(state: PolicyState) -> tuple[Proposal, ...] | Hold:
+    """Up to `max_concurrent_changes` small steps of different rules, or a hold with its reasons."""
+    return POLICIES[state.settings.policy](state)
+
+
+def none(state: PolicyState) -> Hold:
+    """Observe only."""
+    return Hold(reasons=(Reason("hold.policy_none"),))
+
+
+def heuristic(state: PolicyState) -> tuple[Proposal, ...] | Hold:
+    """The seed's idea on honest evidence: the first metric that is off target gets one small step."""
+    missing = [m for m in state.settings.metrics if _weighs(state, m) and _mean(state, m) is None]
+    if missing:
+        return Hold(reasons=tuple(_no_data(state, m) for m in missing))
+    off = [m for m in _priority(state.settings) if _short_of(state, m) > 0]
+    if not off:
+        return Hold(reasons=(Reason("hold.targets_met", {"metrics": list(state.settings.metrics)}),))
+    basis = _basis(state)
+    if isinstance(basis, Reason):
+        return Hold(reasons=(basis,))
+    wanting = [m for m in off if not _already_improving(state, m, basis)] or off
+    proposals: list[Proposal] = []
+    refusals: list[Reason] = []
+    for metric in wanting:
+        found = _step_for(state, metric, basis, taken={p.rule for p in proposals})
+        if isinstance(found, Proposal):
+            proposals.append(found)
+        else:
+            refusals.extend(r for r in found if r not in refusals)
+    if proposals:
+        return tuple(islice(proposals, state.settings.max_concurrent_changes))
+    return Hold(reasons=tuple(refusals) or (Reason("hold.no_lever", {"metrics": off}),))
+
+
+POLICIES: Mapping[PolicyName, Policy] = {
+    PolicyName.HEURISTIC: heuristic,
+    PolicyName.NONE: none,
+}
+
+
+# ------------------------------------------------------------------------------- what is wanted
+def _priority(settings: Settings) -> list[str]:
+    """Metrics in the seed's order, then the others by weight; metrics without weight last."""
+    known = [m for m in SEED_PRIORITY if m in settings.targets]
+    rest = [m for m in settings.targets if m not in known]
+    return known + sorted(rest, key=lambda m: -settings.weights.get(m, 0.0))
+
+
+def _weighs(state: PolicyState, metric: str) -> bool:
+    return state.settings.weights.get(metric, 0.0) > 0
+
+
+def _mean(state: PolicyState, metric: str) -> float | None:
+    stat = state.windows.get(metric)
+    return stat.mean if stat is not None else None
+
+
+def _no_data(state: PolicyState, metric: str) -> Reason:
+    stat = state.windows.get(metric)
+    return Reason(
+        "hold.no_data",
+        {
+            "metric": metric,
+            "observed": stat.n if stat else 0,
+            "limit": state.settings.min_samples,
+            "unit": "samples",
+        },
+    )
+
+
+def _short_of(state: PolicyState, metric: str) -> float:
+    """1 - attainment of the metric's present window mean; 0 without data."""
+    reached = attainment(state.settings.targets[metric], _mean(state, metric))
+    return 0.0 if reached is None else 1.0 - reached
+
+
+# ------------------------------------------------------------------------------- on what evidence
+def _basis(state: PolicyState) -> Evidence | Reason | None:
+    """The evidence that may justify a step: an unspent Δ, or None for the present windows alone.
+
+    A spent Δ justifies nothing more; once it is old the present windows speak again, so that a
+    change whose Δ never came (superseded, blind) is no dead end.
+    """
+    ev = state.evidence
+    if ev is None:
+        return None
+    unproven = ev.verdict in (Verdict.NEUTRAL, Verdict.INCONCLUSIVE) or not any(
+        d is not None for d in ev.deltas.values()
+    )
+    if not ev.spent and not unproven:
+        return ev
+    wait_s = max(state.settings.cooldown_s, 2 * state.settings.observe_window_s)
+    if ev.age_s >= wait_s:
+        return None
+    return Reason(
+        "hold.evidence_spent" if ev.spent else "hold.evidence_unclear",
+        {"event": ev.key, "rule": ev.rule, "observed": ev.age_s, "limit": wait_s, "unit": "s"},
+    )
+
+
+def _already_improving(state: PolicyState, metric: str, basis: Evidence | None) -> bool:
+    """True when the Δ shows this metric getting better by at least what counts as good."""
+    delta = basis.deltas.get(metric) if basis is not None else None
+    if delta is None:
+        return False
+    gain = -delta if _wants_down(state.settings.targets[metric], _mean(state, metric)) else delta
+    return gain >= state.settings.good[metric]
+
+
+def _wants_down(target: Target, mean: float | None) -> bool:
+    if target.max is not None and target.min is not None and mean is not None:
+        return mean > target.max
+    return target.down_is_good
+
+
+# ------------------------------------------------------------------------------- which step
+def _step_for(
+    state: PolicyState, metric: str, basis: Evidence | None, taken: set[str]
+) -> Proposal | tuple[Reason, ...]:
+    """One step for this metric, or why no lever may move."""
+    refusals: list[Reason] = []
+    for rule in _levers(state.settings, metric):
+        if rule.name in taken:
+            continue
+        size = rule.lr / 2 if metric in HALF_STEP and SEED_LEVER.get(metric) == rule.name else rule.lr
+        step = rule.direction * size
+        refusal = state.refusal(rule, step)
+        if refusal is not None:
+            refusals.append(refusal)
+            continue
+        return _proposal(state, rule, state.new_value(rule, step), metric, basis)
+    return tuple(refusals)
+
+
+def _levers(settings: Settings, metric: str) -> list[Rule]:
+    """Rules that may serve this metric: the seed's own lever, else all with a direction, by weight."""
+    movable = [r for r in settings.rules.values() if r.direction != 0]
+    mine = [r for r in movable if r.name == SEED_LEVER.get(metric)]
+    return mine or sorted(movable, key=lambda r: (-r.weight, r.name))
+
+
+def _proposal(state: PolicyState, rule: Rule, new: float, metric: str, basis: Evidence | None) -> Proposal:
+    target, mean = state.settings.targets[metric], _mean(state, metric)
+    limit = target.max if _wants_down(target, mean) else target.min
+    stat = state.windows[metric]
+    why = Reason(
+        "why.off_target",
+        {
+            "metric": metric,
+            "observed": mean,
+            "limit": limit,
+            "side": "max" if limit == target.max else "min",
+            "n": stat.n,
+            "se": stat.se,
+        },
+    )
+    reasons = [why]
+    if basis is not None:
+        delta = basis.deltas.get(metric)
+        reasons.append(
+            Reason(
+                "why.not_improving" if delta is not None else "why.delta_missing",
+                {
+                    "metric": metric,
+                    "observed": delta,
+                    "limit": state.settings.good[metric],
+                    "event": basis.key,
+                    "rule": basis.rule,
+                },
+            )
+        )
+    else:
+        reasons.append(Reason("why.present_window", {"metric": metric, "n": stat.n}))
+    old = state.values[rule.name]
+    expected, confidence, n = _expected(state.lessons, rule.name, new - old)
+    if n:
+        reasons.append(
+            Reason(
+                "why.lessons",
+                {"rule": rule.name, "n": n, "metric": metric, "observed": expected.get(metric, (None,))[0]},
+            )
+        )
+    return Proposal(
+        rule=rule.name, old=old, new=new, reasons=tuple(reasons), expected=expected, confidence=confidence
+    )
+
+
+def _expected(
+    lessons: Sequence[Lesson], rule: str, step: float
+) -> tuple[dict[str, tuple[float, float, float]], float | None, int]:
+    """What earlier changes of this rule lead one to expect of `step`: mean and 95 % range per metric."""
+    own = [e for e in lessons if e.rule == rule and e.step != 0]
+    per: dict[str, list[float]] = {}
+    for e in own:
+        for metric, delta in e.deltas.items():
+            if delta is not None:
+                per.setdefault(metric, []).append(delta / e.step * step)
+    expected = {}
+    for metric, xs in per.items():
+        if len(xs) < 2:
+            continue
+        mean = sum(xs) / len(xs)
+        half = 1.96 * sqrt(sum((x - mean) ** 2 for x in xs) / (len(xs) - 1) / len(xs))
+        expected[metric] = (mean, mean - half, mean + half)
+    same = [e for e in own if (e.step > 0) == (step > 0)]
+    good = sum(e.verdict is Verdict.IMPROVED for e in same)
+    bad = sum(e.verdict is Verdict.WORSENED for e in same)
+    return expected, ((good + 1) / (good + bad + 2) if same else None), len(same)
