@@ -16,12 +16,12 @@ PACKAGE = CHECKOUT / "selftune"
 LAYERS: dict[int, tuple[str, ...]] = {
     0: ("__init__", "domain", "config"),
     1: (
-        "series", "coarse", "records", "evidence", "effects", "judging", "harm", "contrast", "health",
+        "book", "rows", "intake", "ring", "series", "coarse", "records", "evidence", "effects", "judging", "harm", "contrast", "health",
         "objective", "guards", "policy", "policies", "lifecycle", "mode", "cycle", "wording", "downsample",
     ),
-    2: ("files", "locks", "catalogue", "samples", "ledger", "access"),
-    3: ("simulate", "demo", "loop", "up", "supervisor", "backtest", "cli", "__main__"),
-    4: ("chart_kit", "charts", "ui", "web", "frame"),
+    2: ("files", "locks", "catalogue", "source", "ranges", "samples", "ledger", "access"),
+    3: ("plants", "simulate", "demo", "loop", "up", "supervisor", "backtest", "cli", "__main__"),
+    4: ("chart_kit", "charts", "effect_charts", "ui", "web", "frame"),
 }  # fmt: skip
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 
