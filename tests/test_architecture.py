@@ -13,16 +13,37 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGE = CHECKOUT / "selftune"
 
-LAYERS: dict[int, tuple[str, ...]] = {
-    0: ("__init__", "domain", "config"),
-    1: (
-        "book", "rows", "intake", "ring", "series", "coarse", "records", "evidence", "effects", "judging", "harm", "contrast", "health",
-        "objective", "guards", "policy", "policies", "lifecycle", "mode", "cycle", "wording", "downsample",
-    ),
-    2: ("files", "locks", "catalogue", "source", "ranges", "samples", "ledger", "access"),
-    3: ("plants", "simulate", "demo", "loop", "up", "supervisor", "backtest", "cli", "__main__"),
-    4: ("chart_kit", "charts", "effect_charts", "ui", "web", "frame"),
-}  # fmt: skip
+# One line a theme, so that two people adding a module do not meet on one line.
+LAYERS: dict[int, list[str]] = {
+    0: """
+        __init__
+        domain config
+    """.split(),
+    1: """
+        book records evidence lifecycle mode
+        series rows intake ring coarse downsample
+        effects effectrows judging harm contrast quiet health
+        objective guards policy policies
+        cycle
+        wording
+    """.split(),
+    2: """
+        files locks catalogue
+        source ranges samples
+        ledger
+        access
+    """.split(),
+    3: """
+        plants simulate demo
+        loop up supervisor
+        backtest
+        cli __main__
+    """.split(),
+    4: """
+        chart_kit charts effect_charts
+        ui web frame
+    """.split(),
+}
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 
 # What the pure core never touches: files, clocks, randomness, processes, the terminal.
