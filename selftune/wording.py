@@ -1,0 +1,285 @@
+"""Reason codes and numbers -> sentences for people, in Korean or English.
+
+Answers "how is this record said?". It never fails: an unknown code or a missing slot becomes a plain
+sentence that holds the code. The catalogue (language -> key -> template) is loaded by layer 2.
+
+Templates: `{name}` is a parameter; `{name:spec}` says how, with the parts of `spec` set apart by `|`:
+`dur` (seconds in words), `time` (instant, HH:MM:SS), `date`, `+` (signed), `pct` (0..1 as per cent),
+`int`, `unit` (a number with the unit in the parameter `unit`), `.3f` or `.0%` (Python's own), and a
+Korean particle: `{rule:은는}`, `{limit:dur|을를}`. `[[…{name}…]]` is left out when `name` is absent or
+None. `{{` and `}}` are braces. Without a spec the value says how: a name in `*_s` is a duration, one in
+`*_ms` an instant, and a word under a name of `WORD_KINDS` is shown by its entry (`metric.risk_band`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from enum import Enum
+from typing import Any
+
+from selftune.domain import GuardCheck, Problem, Reason, long_name
+from selftune.korean import PAIR_OF, with_particle
+
+Catalogue = Mapping[str, Mapping[str, str]]
+
+FALLBACK_LANGUAGE = "en"
+# prefixes under which a bare code is looked up, in this order
+PREFIXES = ("", "reason.", "problem.", "guard.", "hold.", "error.")
+SLOT = re.compile(r"\{([A-Za-z_]\w*)(?::([^{}]*))?\}")
+OPTIONAL = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
+LONGEST_TEXT = 200
+# parameters whose values are our own words, shown as `<kind>.<value>`; names that people give never are
+WORD_KINDS = frozenset(
+    {"metric", "verdict", "mode", "phase", "state", "role", "policy", "severity", "act", "kind", "origin",
+     "confirm", "identity", "outcome", "unit", "language"}
+)  # fmt: skip
+_PYTHON_FORMAT = re.compile(r"[+]?(?:\.\d{1,2})?[feg%d]")
+_INVISIBLE_LETTERS = frozenset("ㅤᅟᅠﾠ")  # Hangul fillers are letters that show nothing
+_LAST_RESORT = {"ko": "아직 풀어 쓴 설명이 없습니다 (코드 {code}).",
+                "en": "There is no plain explanation for this yet (code {code})."}  # fmt: skip
+# units of a time's two largest parts, used when the catalogue itself is missing
+_UNITS = {"ko": ("일", "시간", "분", "초"), "en": (" d", " h", " min", " s")}
+
+
+class _Absent(LookupError):
+    """A slot that the template needs has no parameter."""
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What one rendering needs beside the template: the words, the language, the zone, the numbers."""
+
+    lang: str
+    words: Mapping[str, str]
+    zone: tzinfo | None
+    params: Mapping[str, Any]
+
+
+# ----------------------------------------------------------------------------- sentences
+def render(
+    code: str, params: Mapping[str, Any], lang: str, catalogue: Catalogue, *, zone: tzinfo | None = None
+) -> str:
+    """The sentence for `code` in `lang`, with `params` in its slots; instants are shown in `zone` (else UTC).
+
+    `code` is a key of the catalogue, or a bare code found under one of `PREFIXES`. Never raises.
+    """
+    words = catalogue.get(lang) or catalogue.get(FALLBACK_LANGUAGE) or {}
+    page = _Page(lang=lang, words=words, zone=zone, params=params)
+    template = next((words[p + code] for p in PREFIXES if p + code in words), None)
+    if template is not None:
+        try:
+            return _fill(template, page)
+        except (_Absent, ValueError, TypeError, OverflowError, OSError):
+            pass  # a caller's parameters do not fit the template: the code is still the truth
+    return _last_resort(code, page)
+
+
+def sentence(
+    item: Reason | Problem | GuardCheck, lang: str, catalogue: Catalogue, *, zone: tzinfo | None = None
+) -> str:
+    """The sentence for a reason, a guard's answer or a problem; a problem begins with where it is."""
+    if isinstance(item, GuardCheck):
+        item = item.reason
+    if isinstance(item, Reason):
+        return render(item.code, item.params, lang, catalogue, zone=zone)
+    text = render(_problem_key(item.code, lang, catalogue), {"key": item.key, **item.params}, lang, catalogue,
+                  zone=zone)  # fmt: skip
+    place = {"file": item.file, "line": item.line, "key": item.key}
+    return render("common.where", place, lang, catalogue) + text
+
+
+def _problem_key(code: str, lang: str, catalogue: Catalogue) -> str:
+    """A problem's own entry first: a guard may use the same bare code in another sense."""
+    words = catalogue.get(lang) or catalogue.get(FALLBACK_LANGUAGE) or {}
+    return f"problem.{code}" if f"problem.{code}" in words else code
+
+
+def word(kind: str, value: str, lang: str, catalogue: Catalogue) -> str:
+    """The display word of an enum value or a metric (`metric`, `risk` -> 위험 밴드); else as written."""
+    words = catalogue.get(lang) or catalogue.get(FALLBACK_LANGUAGE) or {}
+    return _word(words, kind, str(value)) or plain(str(value))
+
+
+def slots(template: str) -> frozenset[str]:
+    """Names of the slots of a template."""
+    return frozenset(m.group(1) for m in SLOT.finditer(template.replace("{{", "").replace("}}", "")))
+
+
+def _last_resort(code: str, page: _Page) -> str:
+    text = page.words.get("common.unknown_code", "")
+    if "{code}" not in text:
+        text = _LAST_RESORT.get(page.lang, _LAST_RESORT[FALLBACK_LANGUAGE])
+    return text.replace("{code}", plain(code))
+
+
+def _fill(template: str, page: _Page) -> str:
+    def optional(match: re.Match[str]) -> str:
+        part = match.group(1)
+        return part if all(page.params.get(name) is not None for name in slots(part)) else ""
+
+    def slot(match: re.Match[str]) -> str:
+        return _show(match.group(1), match.group(2) or "", page)
+
+    # braces are set aside first, so that a value that holds braces is never read as a template
+    text = OPTIONAL.sub(optional, template).replace("{{", "\x00").replace("}}", "\x01")
+    parts = []
+    end = 0
+    for match in SLOT.finditer(text):
+        parts += [text[end : match.start()].replace("\x00", "{").replace("\x01", "}"), slot(match)]
+        end = match.end()
+    return "".join(parts) + text[end:].replace("\x00", "{").replace("\x01", "}")
+
+
+# ----------------------------------------------------------------------------- one slot
+def _show(name: str, spec: str, page: _Page) -> str:
+    if name not in page.params:
+        raise _Absent(name)
+    particle = ""
+    how = ""
+    for part in spec.split("|"):
+        part = part.strip()
+        if part in PAIR_OF:
+            particle = part
+        elif part:
+            how = part
+    text = _value(name, page.params[name], how, page)
+    return with_particle(text, particle) if particle else text
+
+
+def _value(name: str, value: Any, how: str, page: _Page) -> str:
+    if isinstance(value, Enum):
+        value = value.value
+    if value is None:
+        return page.words.get("common.none", "–")
+    if isinstance(value, bool):
+        return page.words.get("common.yes" if value else "common.no", str(value).lower())
+    if isinstance(value, str):
+        return _text(name, value, page)
+    if isinstance(value, int | float):
+        return _number(name, value, how, page)
+    if isinstance(value, Mapping):
+        return _join(
+            f"{_text('metric', str(k), page)} {_value(name, v, how, page)}" for k, v in value.items()
+        )
+    if isinstance(value, Iterable) and not isinstance(value, bytes):
+        return _join(_value(name, v, how, page) for v in value)
+    return plain(str(value))
+
+
+def _join(parts: Iterable[str]) -> str:
+    return ", ".join(parts)
+
+
+def _text(name: str, value: str, page: _Page) -> str:
+    kind = name.removesuffix("s")  # `metrics` holds metrics
+    return (_word(page.words, kind, value) if kind in WORD_KINDS else None) or plain(value)
+
+
+def _word(words: Mapping[str, str], kind: str, value: str) -> str | None:
+    found = words.get(f"{kind}.{value}")
+    return words.get(f"metric.{long_name(value)}") if found is None and kind == "metric" else found
+
+
+def _number(name: str, value: float, how: str, page: _Page) -> str:
+    if not math.isfinite(value):
+        return page.words.get("common.not_finite", "–")
+    if how in ("dur", "time", "date"):
+        return duration(value, page.lang) if how == "dur" else instant(value, page.zone, date=how == "date")
+    if how == "+":
+        return number(value, signed=True)
+    if how == "pct":
+        return number(value * 100, digits=3) + "%"
+    if how == "int":
+        return f"{round(value)}"
+    if how == "unit":
+        return quantity(value, str(page.params.get("unit") or ""), page.lang, page.words, zone=page.zone)
+    if how:
+        if not _PYTHON_FORMAT.fullmatch(how):
+            raise ValueError(f"unknown format {how!r}")
+        return format(round(value) if how.endswith("d") else value, how)
+    if name.endswith("_s"):
+        return duration(value, page.lang)
+    if name.endswith("_ms"):
+        return instant(value, page.zone)
+    return number(value)
+
+
+# ----------------------------------------------------------------------------- values
+def number(value: float, *, signed: bool = False, digits: int = 4) -> str:
+    """`value` without float noise: whole digits always, else `digits` significant ones; never an exponent."""
+    if not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    decimals = min(12, max(0 if value == int(value) else 1, digits - 1 - math.floor(math.log10(abs(value)))))
+    text = f"{value:.{decimals}f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    if text in ("-0", "0"):
+        return "0"
+    return f"+{text}" if signed and value > 0 else text
+
+
+def duration(seconds: float, lang: str) -> str:
+    """Seconds in words, at most the two largest parts: `4분 10초`, `4 min 10 s`."""
+    day, hour, minute, second = _UNITS.get(lang, _UNITS[FALLBACK_LANGUAGE])
+    sign = "-" if seconds < 0 else ""
+    seconds = abs(seconds)
+    if seconds < 9.95:
+        return f"{sign if round(seconds, 1) else ''}{number(round(seconds, 1))}{second}"
+    total = round(seconds)
+    sizes = ((86_400, day), (3_600, hour), (60, minute), (1, second))
+    first = next(i for i, (size, _) in enumerate(sizes) if total >= size)
+    step = sizes[min(first + 1, 3)][0]
+    total = (total + step // 2) // step * step  # what is not shown is rounded, not cut
+    shown = [f"{total // size if i == 0 else total % sizes[i - 1][0] // size}{unit}"
+             for i, (size, unit) in enumerate(sizes)]  # fmt: skip
+    first = next(i for i, (size, _) in enumerate(sizes) if total >= size)
+    parts = [text for text in shown[first : first + 2] if not re.match(r"0\D", text)]
+    return sign + " ".join(parts)
+
+
+def instant(ms: float, zone: tzinfo | None, *, date: bool = False) -> str:
+    """An instant in `zone` as HH:MM:SS, with `date` YYYY-MM-DD before it; without a zone in UTC, and said."""
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
+    text = moment.astimezone(zone or UTC).strftime("%Y-%m-%d %H:%M:%S" if date else "%H:%M:%S")
+    return text if zone else f"{text} UTC"
+
+
+def quantity(
+    value: float, unit: str, lang: str, words: Mapping[str, str], *, zone: tzinfo | None = None
+) -> str:
+    """A number with its unit's word: seconds in words, `ms_utc` as an instant, `share` as per cent."""
+    if unit in ("s", "seconds"):
+        return duration(value, lang)
+    if unit == "ms_utc":
+        return instant(value, zone)
+    if unit == "share":
+        return number(value * 100, digits=3) + "%"
+    text = words.get(f"unit.{unit}", f" {plain(unit)}" if unit else "")
+    return number(value) + text
+
+
+def plain(text: str, longest: int = LONGEST_TEXT) -> str:
+    """`text` safe to show in a terminal: what is invisible or steers it is written as an escape, long cut."""
+    cut = text if len(text) <= longest else text[: longest - 1] + "…"
+    if cut.isascii() and cut.isprintable():
+        return cut
+    return "".join(_escape(c) if _steers(c) else c for c in cut)
+
+
+def _steers(char: str) -> bool:
+    """Control, format (bidi, zero width), private, unassigned characters, odd line ends, Hangul fillers."""
+    return (
+        unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") or char in _INVISIBLE_LETTERS
+    )
+
+
+def _escape(char: str) -> str:
+    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(char) or (
+        f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}" if ord(char) < 65536
+        else f"\\U{ord(char):08x}")  # fmt: skip
