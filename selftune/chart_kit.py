@@ -7,25 +7,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
+from selftune.domain import GuardCheck, Problem, Reason
 from selftune.series import Int64s
+from selftune.wording import Catalogue, render, sentence, word
 
 JsonDict = dict[str, Any]
 Columns = Mapping[str, Any]  # column name -> numpy array or list; all of one length
 WallTimes = NDArray[np.datetime64]
 
 
-class Say(Protocol):
-    """The catalogue in one language: key and named slots -> sentence."""
+@dataclass(frozen=True)
+class Say:
+    """The catalogue in one language: `say(key, name=value)` is a sentence, `say.metric` a metric's name."""
 
-    def __call__(self, key: str, /, **slots: Any) -> str: ...
+    language: str
+    catalogue: Catalogue
+    zone: tzinfo | None = None
+
+    def __call__(self, key: str, /, **slots: Any) -> str:
+        return render(key, slots, self.language, self.catalogue, zone=self.zone)
+
+    def metric(self, name: str) -> str:
+        """The metric's readable name; one unknown to the catalogue keeps its own."""
+        return word("metric", name, self.language, self.catalogue)
+
+    def why(self, item: Reason | Problem | GuardCheck) -> str:
+        """The sentence of a reason, a guard's answer or a problem."""
+        return sentence(item, self.language, self.catalogue, zone=self.zone)
 
 
 class Layout(StrEnum):
@@ -287,10 +303,3 @@ def _plain(column: Any) -> list[Any]:
     if array.dtype.kind == "M":
         return [str(v) for v in array.astype("datetime64[ms]")]
     return [None if isinstance(v, float) and not np.isfinite(v) else v for v in array.tolist()]
-
-
-def metric_name(say: Say, metric: str) -> str:
-    """The metric's readable name; a metric unknown to the catalogue keeps its own."""
-    key = f"metric.{metric}"
-    name = say(key)
-    return metric if name == key else name

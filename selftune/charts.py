@@ -26,7 +26,6 @@ from selftune.chart_kit import (
     Say,
     base_config,
     clock_text,
-    metric_name,
     number,
     outcome_colours,
     span_text,
@@ -85,7 +84,7 @@ def linked_panels(
     A click on an event selects its `id` (parameter `pick`); dragging the strip stays in the browser.
     """
     metrics = tuple(buckets.mean)
-    names = tuple(metric_name(say, m) for m in metrics)
+    names = tuple(say.metric(m) for m in metrics)
     strip_at = metrics.index(strip) if strip in metrics else 0
     spec = _panels_spec(look, names, strip_at, _event_words(say), say("chart.strip_title"))
     rows = [(i, limit, text) for i, m in enumerate(metrics) for limit, text in _limits(targets.get(m))]
@@ -157,7 +156,7 @@ def metric_chart(
     say: Say,
 ) -> ChartView:
     """One metric with its target, the events, and its newest value as a dot."""
-    name = metric_name(say, metric)
+    name = say.metric(metric)
     spec = _metric_spec(look, _event_words(say), (say("chart.mean"), say("chart.low"), say("chart.high")))
     where = span_text(span.start_ms, span.end_ms, look.zone)
     newest = _newest(buckets, metric)
@@ -272,7 +271,7 @@ def _score_spec(look: Look) -> JsonDict:
 
 def spark(buckets: Buckets, metric: str, *, met: bool | None, look: Look, say: Say) -> ChartView:
     """A line of a few pixels for a card: green on target, vermilion off target, blue unknown."""
-    name = metric_name(say, metric)
+    name = say.metric(metric)
     values = buckets.mean.get(metric, np.empty(0, np.float32))
     known = values[np.isfinite(values)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (None, None)
@@ -493,7 +492,7 @@ def _bucket_table(
         say("chart.time"): [str(t).replace("T", " ")[:19] for t in wall_times(buckets.t_ms, zone)]
     }
     for m in metrics:
-        name = metric_name(say, m)
+        name = say.metric(m)
         for word, column in (("mean", buckets.mean), ("low", buckets.lo), ("high", buckets.hi)):
             values = column.get(m, np.full(len(buckets), np.nan, np.float32))
             table[f"{name} · {say(f'chart.{word}')}"] = np.round(values.astype(np.float64), 4).tolist()

@@ -24,7 +24,6 @@ from selftune.chart_kit import (
     Outcome,
     Say,
     clock_text,
-    metric_name,
     number,
     outcome_colours,
     span_text,
@@ -94,7 +93,7 @@ def forest(rows: Sequence[EffectRow], *, look: Look, say: Say) -> ChartView:
         sentence=say("chart.forest_sentence"),
         table={
             say("chart.change"): [r.event for r in rows],
-            say("chart.metric"): [metric_name(say, r.metric) for r in rows],
+            say("chart.metric"): [say.metric(r.metric) for r in rows],
             "Δ": [number(r.delta, sign=True) for r in rows],
             say("chart.interval"): [f"{number(r.lo, sign=True)} ~ {number(r.hi, sign=True)}" for r in rows],
             say("chart.odds"): [_odds(r.odds, say) for r in rows],
@@ -120,7 +119,7 @@ def _forest_line(r: EffectRow, look: Look, say: Say) -> JsonDict:
 
 
 def _forest_text(r: EffectRow, look: Look, say: Say) -> str:
-    name = metric_name(say, r.metric)
+    name = say.metric(r.metric)
     if r.n < r.n_needed:
         return f"{name} · {say('chart.too_few', n=r.n, needed=r.n_needed)}"
     if r.delta is None:
@@ -325,7 +324,7 @@ def _ruler_spec(look: Look, up: bool, moves: bool) -> JsonDict:
 
 def receipt(points: Mapping[str, float], *, look: Look, say: Say) -> ChartView:
     """What each metric gives (▲) or costs (▼) in score points, and the sum. Units: percent points."""
-    names = [metric_name(say, m) for m in points]
+    names = [say.metric(m) for m in points]
     values = list(points.values())
     total = sum(values)
     rows = [*names, say("chart.total")] if points else []

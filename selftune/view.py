@@ -1,0 +1,173 @@
+"""What a page shows, as plain facts: view models and the small judgements that make them. No Streamlit.
+
+Answers "alive or late?", "on target or by how much off?" from numbers that were already read. Pure:
+ages and instants come in, nothing is asked of a clock or a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from selftune.domain import Mode, Problem, Role, Target
+from selftune.series import Series
+
+ALIVE_S, LATE_S = 2.0, 5.0
+CARD_WINDOW_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visitor:
+    """Who looks at the page, as the server (never the browser) knows it."""
+
+    name: str
+    role: Role
+
+
+class LoopState(StrEnum):
+    """The loop's pulse by the age of its heartbeat (`loop.<value>` in the catalogue)."""
+
+    ALIVE = "alive"
+    LATE = "late"
+    STOPPED = "stopped"
+    NONE = "none"
+
+
+class DataAge(StrEnum):
+    """The age of the newest sample (`data.<value>` in the catalogue)."""
+
+    FRESH = "fresh"
+    OLD = "old"
+    NONE = "none"
+
+
+class Standing(StrEnum):
+    """One metric against its target (`standing.<value>` in the catalogue)."""
+
+    MET = "met"
+    MISSED = "missed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BannerView:
+    """What stands on top of every page. Ages in seconds, None = never seen.
+
+    `stopped_by`: who pressed Stop, when it holds; `demo`: the data are made by the built-in plant.
+    `warnings`: sentences' keys that every page must show (a broken chain, invalid settings).
+    """
+
+    loop: LoopState
+    loop_age_s: float | None
+    mode: Mode
+    data: DataAge
+    data_age_s: float | None
+    demo: bool = False
+    holding: bool = False
+    stopped_by: str | None = None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def trustworthy(self) -> bool:
+        """False when figures on the page may be older than they look."""
+        return self.data is DataAge.FRESH
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricCard:
+    """One metric: its mean over the last seconds, against its target. Units: the metric's own.
+
+    `gap` is how far off target, always >= 0; `since_ms` the newest sample behind `value`.
+    """
+
+    metric: str
+    value: float | None
+    target: Target | None
+    standing: Standing
+    gap: float | None
+    limit: float | None
+    at_most: bool
+    samples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileFact:
+    """One file of the data root: does it exist, how large, how old. `age_s` None when missing."""
+
+    path: str
+    purpose: str  # catalogue key `file.<purpose>`
+    size: int | None
+    age_s: float | None
+
+    @property
+    def exists(self) -> bool:
+        return self.size is not None
+
+
+def loop_state(age_s: float | None) -> LoopState:
+    """Alive up to 2 s, late up to 5 s, then stopped; without a heartbeat: none."""
+    if age_s is None:
+        return LoopState.NONE
+    # A heartbeat from the future is a clock that jumped: it proves nothing.
+    if age_s < -ALIVE_S or age_s > LATE_S:
+        return LoopState.STOPPED
+    return LoopState.ALIVE if age_s <= ALIVE_S else LoopState.LATE
+
+
+def data_age(age_s: float | None, max_age_s: float) -> DataAge:
+    """Fresh while not older than the settings allow (`metrics.max_age_s`)."""
+    if age_s is None:
+        return DataAge.NONE
+    return DataAge.FRESH if age_s <= max_age_s else DataAge.OLD
+
+
+def metric_card(
+    series: Series, metric: str, target: Target | None, window_s: float = CARD_WINDOW_S
+) -> MetricCard:
+    """The mean over the last `window_s` seconds of data against the target: no single sample speaks."""
+    values = np.empty(0)
+    newest = series.newest_ms
+    if newest is not None and metric in series.values:
+        part = series.between(newest + 1 - round(window_s * 1000), newest + 1)
+        values = part.values[metric][np.isfinite(part.values[metric])]
+    value = float(values.mean()) if len(values) else None
+    standing, gap, limit, at_most = _against(value, target)
+    return MetricCard(
+        metric=metric, value=value, target=target, standing=standing, gap=gap, limit=limit,
+        at_most=at_most, samples=len(values),
+    )  # fmt: skip
+
+
+def _against(value: float | None, target: Target | None) -> tuple[Standing, float | None, float | None, bool]:
+    """(standing, gap, the limit that speaks, whether it is an upper one)."""
+    if target is None:
+        return Standing.UNKNOWN, None, None, True
+    at_most = target.down_is_good
+    limit = target.max if at_most else target.min
+    if value is None:
+        return Standing.UNKNOWN, None, limit, at_most
+    if target.max is not None and value > target.max:
+        return Standing.MISSED, value - target.max, target.max, True
+    if target.min is not None and value < target.min:
+        return Standing.MISSED, target.min - value, target.min, False
+    return Standing.MET, 0.0, limit, at_most
+
+
+def worst(cards: Sequence[MetricCard]) -> MetricCard | None:
+    """The card furthest off target in units of the target's scale; without one off, the first with data."""
+    missed = [c for c in cards if c.standing is Standing.MISSED and c.target is not None]
+    if missed:
+        return max(missed, key=lambda c: (c.gap or 0.0) / (c.target.scale if c.target else 1.0))
+    return next((c for c in cards if c.value is not None), None)
+
+
+def heartbeat_facts(beat: Mapping[str, Any] | None) -> tuple[Mode, bool]:
+    """(effective mode, holding) of a heartbeat record; anything odd is read as practice."""
+    if not beat:
+        return Mode.DRY_RUN, False
+    mode = Mode.LIVE if beat.get("mode") == Mode.LIVE.value else Mode.DRY_RUN
+    return mode, beat.get("state") == "holding"
