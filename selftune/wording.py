@@ -181,7 +181,8 @@ def _text(name: str, value: str, page: _Page) -> str:
 
 
 def _word(words: Mapping[str, str], kind: str, value: str) -> str | None:
-    found = words.get(f"{kind}.{value}")
+    # `word.` keeps a word apart from a reason code of the same name (`mode.dry_run` is both)
+    found = words.get(f"word.{kind}.{value}", words.get(f"{kind}.{value}"))
     return words.get(f"metric.{long_name(value)}") if found is None and kind == "metric" else found
 
 
