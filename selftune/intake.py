@@ -231,8 +231,11 @@ class Intake:
     def _flush(self) -> None:
         rows, self._ready = self._ready, []
         if rows:
-            self._insert(np.array([r.ts for r in rows], np.int64), np.array([r.seq for r in rows], np.int64),
-                         np.stack([r.values for r in rows], axis=1))
+            self._insert(
+                np.array([r.ts for r in rows], np.int64),
+                np.array([r.seq for r in rows], np.int64),
+                np.stack([r.values for r in rows], axis=1),
+            )
 
     def _insert(self, ts_ms: Int64s, seq: Int64s, values: Floats) -> None:
         first = int(ts_ms.min())

@@ -43,7 +43,7 @@ def instant_at(source: Source, parser: RowParser, header: Header, offset: int) -
     ts: list[int] = []
     for span in (_PROBE_BYTES, HEAD_BYTES, 2 * MAX_LINE):
         data = source.read_at(offset, span)
-        whole = data[data.find(b"\n") + 1 if offset else 0:data.rfind(b"\n") + 1]
+        whole = data[data.find(b"\n") + 1 if offset else 0 : data.rfind(b"\n") + 1]
         ts = parser.first_instants(whole, header, 3)
         if len(ts) == 3 or len(data) < span:
             break
@@ -102,8 +102,10 @@ class History:
     def _index(self) -> list[_Stretch]:
         assert self._header is not None
         stride = max(_STRIDE, -(-self._source.size // _MAX_PROBES))
-        looks = [(o, instant_at(self._source, self._parser, self._header, o))
-                 for o in range(0, self._source.size, stride)]
+        looks = [
+            (o, instant_at(self._source, self._parser, self._header, o))
+            for o in range(0, self._source.size, stride)
+        ]
         probes = [(o, ts) for o, ts in looks if ts is not None]
         breaks = [i + 1 for i, (a, b) in enumerate(pairwise(probes)) if b[1] < a[1] - BACK_MS]
         edges = [0, *breaks, len(probes)]
@@ -114,8 +116,11 @@ class History:
         # The clock went back somewhere between two probes: that block belongs to both sides.
         begin = probes[a - 1][0] if a else 0
         part = np.vstack([[begin, -_FOREVER_MS], part])
-        return _Stretch(part[:, 0], np.maximum.accumulate(part[:, 1]),
-                        probes[b][0] if b < len(probes) else self._source.size)
+        return _Stretch(
+            part[:, 0],
+            np.maximum.accumulate(part[:, 1]),
+            probes[b][0] if b < len(probes) else self._source.size,
+        )
 
     def _read(self, stretch: _Stretch, start_ms: int, end_ms: int) -> Series:
         low = int(np.searchsorted(stretch.instants, start_ms - _MARGIN_MS, side="left")) - 1
@@ -151,8 +156,11 @@ class History:
 
 def _series(ring: Ring, metrics: Sequence[str], intake: Intake) -> Series:
     return Series(
-        ts_ms=ring.ts_ms, values=dict(zip(metrics, ring.values, strict=True)), epoch=intake.epoch,
-        epoch_start_ms=intake.epoch_start_ms, rejects=dict(+intake.rejects),
+        ts_ms=ring.ts_ms,
+        values=dict(zip(metrics, ring.values, strict=True)),
+        epoch=intake.epoch,
+        epoch_start_ms=intake.epoch_start_ms,
+        rejects=dict(+intake.rejects),
     )
 
 
@@ -167,8 +175,13 @@ def open_history(
 
 
 def read_range(
-    path: str | Path, start_ms: int, end_ms: int, *,
-    metrics: Sequence[str], ranges: Mapping[str, Range], timezone: str,
+    path: str | Path,
+    start_ms: int,
+    end_ms: int,
+    *,
+    metrics: Sequence[str],
+    ranges: Mapping[str, Range],
+    timezone: str,
 ) -> Series:
     """The samples with start_ms <= ts < end_ms, empty if the file holds none or cannot be read."""
     try:
@@ -179,8 +192,12 @@ def read_range(
 
 
 def iter_ranges(
-    path: str | Path, windows: Iterable[Window], *,
-    metrics: Sequence[str], ranges: Mapping[str, Range], timezone: str,
+    path: str | Path,
+    windows: Iterable[Window],
+    *,
+    metrics: Sequence[str],
+    ranges: Mapping[str, Range],
+    timezone: str,
 ) -> Iterator[tuple[Window, Series]]:
     """Each window with its samples, by start, in one forward pass: near ones share one read.
 
@@ -195,8 +212,14 @@ def iter_ranges(
 
 
 def read_around(
-    path: str | Path, instants: Iterable[int], *, before_s: float, after_s: float,
-    metrics: Sequence[str], ranges: Mapping[str, Range], timezone: str,
+    path: str | Path,
+    instants: Iterable[int],
+    *,
+    before_s: float,
+    after_s: float,
+    metrics: Sequence[str],
+    ranges: Mapping[str, Range],
+    timezone: str,
 ) -> Iterator[tuple[int, Series]]:
     """Each instant with its samples of [instant - before_s, instant + after_s), by instant.
 
@@ -239,7 +262,7 @@ def newest_in(source: Source, parser: RowParser, header: Header, now_ms: int = _
     for span in (_PROBE_BYTES * 4, 2 * MAX_LINE):
         offset = max(0, source.size - span)
         data = source.read_at(offset, source.size - offset)
-        whole = data[data.find(b"\n") + 1 if offset else 0:data.rfind(b"\n") + 1]
+        whole = data[data.find(b"\n") + 1 if offset else 0 : data.rfind(b"\n") + 1]
         ts = np.array(parser.first_instants(whole, header, span), np.int64)
         intake = Intake(0)
         intake.feed(ts, np.empty((0, len(ts))), now_ms)

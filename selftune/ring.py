@@ -37,12 +37,12 @@ class Ring:
     @property
     def ts_ms(self) -> Int64s:
         """Sorted instants, int64[n]; read-only view."""
-        return _frozen(self._ts[self._a:self._b])
+        return _frozen(self._ts[self._a : self._b])
 
     @property
     def values(self) -> Floats:
         """Values, float64[metrics, n]; read-only view."""
-        return _frozen(self._values[:, self._a:self._b])
+        return _frozen(self._values[:, self._a : self._b])
 
     @property
     def nbytes(self) -> int:
@@ -61,16 +61,20 @@ class Ring:
 
     def drop_from(self, seq: int) -> int:
         """Remove the rows written at `seq` or later; returns how many."""
-        keep = self._seq[self._a:self._b] < seq
+        keep = self._seq[self._a : self._b] < seq
         gone = int(len(keep) - keep.sum())
         if gone:
-            self._replace(self._a, self._ts[self._a:self._b][keep], self._seq[self._a:self._b][keep],
-                          self._values[:, self._a:self._b][:, keep])
+            self._replace(
+                self._a,
+                self._ts[self._a : self._b][keep],
+                self._seq[self._a : self._b][keep],
+                self._values[:, self._a : self._b][:, keep],
+            )
         return gone
 
     def trim(self, oldest_ms: int) -> int:
         """Forget rows before `oldest_ms`; returns how many *more* went because the ring is full."""
-        self._a += int(np.searchsorted(self._ts[self._a:self._b], oldest_ms))
+        self._a += int(np.searchsorted(self._ts[self._a : self._b], oldest_ms))
         over = max(0, len(self) - self._max_rows)
         self._a += over
         return over
@@ -85,9 +89,9 @@ class Ring:
         n = len(ts_ms)
         if self._b + n > len(self._ts):
             self._move(len(self) + n)
-        self._ts[self._b:self._b + n] = ts_ms
-        self._seq[self._b:self._b + n] = seq
-        self._values[:, self._b:self._b + n] = values
+        self._ts[self._b : self._b + n] = ts_ms
+        self._seq[self._b : self._b + n] = seq
+        self._values[:, self._b : self._b + n] = values
         self._b += n
 
     def _move(self, wanted: int) -> None:
@@ -100,10 +104,10 @@ class Ring:
         self._a, self._b = 0, n
 
     def _merge(self, ts_ms: Int64s, seq: Int64s, values: Floats) -> int:
-        at = self._a + int(np.searchsorted(self._ts[self._a:self._b], ts_ms.min()))
-        ts = np.concatenate([self._ts[at:self._b], ts_ms])
-        order_in_file = np.concatenate([self._seq[at:self._b], seq])
-        both = np.concatenate([self._values[:, at:self._b], values], axis=1)
+        at = self._a + int(np.searchsorted(self._ts[self._a : self._b], ts_ms.min()))
+        ts = np.concatenate([self._ts[at : self._b], ts_ms])
+        order_in_file = np.concatenate([self._seq[at : self._b], seq])
+        both = np.concatenate([self._values[:, at : self._b], values], axis=1)
         order = np.lexsort((order_in_file, ts))
         order = order[np.r_[ts[order][1:] != ts[order][:-1], True]]
         self._replace(at, ts[order], order_in_file[order], both[:, order])

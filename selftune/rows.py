@@ -24,10 +24,22 @@ from selftune.series import Floats, Int64s
 MAX_LINE = 1 << 20
 # Every key of `rejects`; the catalogue has `reject.<name>` for each.
 REASONS = (
-    "torn", "nul", "not_utf8", "cells", "ts", "no_number", "too_long", "no_header",  # rows, by the parser
-    "stray", "ahead", "duplicate_ts", "overflow",  # rows, by the intake
-    "value", "range",  # cells
-    "naive_ts", "out_of_order",  # used all the same
+    "torn",
+    "nul",
+    "not_utf8",
+    "cells",
+    "ts",
+    "no_number",
+    "too_long",
+    "no_header",  # rows, by the parser
+    "stray",
+    "ahead",
+    "duplicate_ts",
+    "overflow",  # rows, by the intake
+    "value",
+    "range",  # cells
+    "naive_ts",
+    "out_of_order",  # used all the same
 )
 
 Range = tuple[float | None, float | None]
@@ -248,7 +260,7 @@ class RowParser:
         values = np.full((len(self.metrics), len(ts)), np.nan)
         for row, column in zip(values, work.columns, strict=True):
             if column >= 0:
-                row[:] = _numbers(flat[column:-1:len(header.names)])
+                row[:] = _numbers(flat[column : -1 : len(header.names)])
         values[~np.isfinite(values)] = np.nan
         keep = ~np.isnan(values).all(axis=0)
         work.rejects["no_number"] += int(len(ts) - keep.sum())
@@ -279,7 +291,7 @@ class RowParser:
         if not found:
             return None
         fixed = [4, 7, 10, 13, 16, *([19] if found[4] else []), *range(found.start(5), len(sample))]
-        digits = text[:, 17:19 + (1 + len(found[4]) if found[4] else 0)] - np.uint8(48)
+        digits = text[:, 17 : 19 + (1 + len(found[4]) if found[4] else 0)] - np.uint8(48)
         digit_at = [0, 1, *range(3, digits.shape[1])]
         if (text[:, fixed] != text[0, fixed]).any() or (digits[:, digit_at] > 9).any():
             return None
@@ -315,8 +327,7 @@ class RowParser:
             for metric, n in zip(self.metrics, outside.sum(axis=1), strict=True):
                 work.outside[metric] += int(n)
             work.rejects["range"] += int(outside.sum())
-        return Rows(ts_ms=ts, values=values, header=work.header,
-                    rejects=+work.rejects, outside=+work.outside)
+        return Rows(ts_ms=ts, values=values, header=work.header, rejects=+work.rejects, outside=+work.outside)
 
 
 class _Work:

@@ -30,8 +30,15 @@ from selftune.series import Series
 from selftune.source import LineCutter, Place, Source, StreamStatus, Unavailable, opened, place_at
 
 __all__ = [
-    "SampleStream", "StreamState", "StreamStatus", "Unavailable",
-    "iter_ranges", "last_ts", "open_history", "read_around", "read_range",
+    "SampleStream",
+    "StreamState",
+    "StreamStatus",
+    "Unavailable",
+    "iter_ranges",
+    "last_ts",
+    "open_history",
+    "read_around",
+    "read_range",
 ]
 
 POLL_BYTES = 8 << 20  # at most this much is parsed in one poll
@@ -67,8 +74,14 @@ class SampleStream:
     """Follows one metrics file. One thread; `poll` as often as wanted."""
 
     def __init__(
-        self, path: str | Path, *, metrics: Sequence[str], ranges: Mapping[str, Range], timezone: str,
-        keep_s: float = 1800, coarse_keep_s: float = 86400,
+        self,
+        path: str | Path,
+        *,
+        metrics: Sequence[str],
+        ranges: Mapping[str, Range],
+        timezone: str,
+        keep_s: float = 1800,
+        coarse_keep_s: float = 86400,
     ) -> None:
         self._path = path
         self._metrics = tuple(metrics)
@@ -113,11 +126,17 @@ class SampleStream:
         """What has been met so far."""
         names = self._header.names if self._header else ()
         return StreamState(
-            status=self._status, detail=self._detail,
-            rejects=self._all_rejects(), outside=dict(self._outside),
-            rows=self._intake.admitted, set_aside=self._intake.set_aside, bytes_read=self._bytes_read,
-            skipped_bytes=self._skipped, held_bytes=self._intake.ring.nbytes + len(self._cutter.rest),
-            columns=names, metrics_missing=tuple(m for m in self._metrics if names and m not in names),
+            status=self._status,
+            detail=self._detail,
+            rejects=self._all_rejects(),
+            outside=dict(self._outside),
+            rows=self._intake.admitted,
+            set_aside=self._intake.set_aside,
+            bytes_read=self._bytes_read,
+            skipped_bytes=self._skipped,
+            held_bytes=self._intake.ring.nbytes + len(self._cutter.rest),
+            columns=names,
+            metrics_missing=tuple(m for m in self._metrics if names and m not in names),
             older_done=self._older is None,
         )
 
@@ -287,7 +306,7 @@ class SampleStream:
         late = int((ts > known + BACK_MS).sum()) if known is not None else 0
         jump = late >= 3
         if not jump and len(ts) > late:
-            self._book.older(ts[:len(ts) - late], values[:, :len(ts) - late])
+            self._book.older(ts[: len(ts) - late], values[:, : len(ts) - late])
             self._intake.lower_start(int(ts[0]))
         if jump or past.epoch or not begin or (len(ts) and int(ts[0]) < oldest):
             self._book.finish()

@@ -106,7 +106,7 @@ class Place:
         if self.identity != source.identity or source.size < self.offset:
             return None
         data = source.read_at(self.offset - len(self.mark), len(self.mark) + limit)
-        return data[len(self.mark):] if data.startswith(self.mark) else None
+        return data[len(self.mark) :] if data.startswith(self.mark) else None
 
     def after(self, new: bytes) -> Place:
         """The place behind `new`, which was read here."""
@@ -134,7 +134,7 @@ class LineCutter:
             at = new.find(b"\n")
             if at < 0:
                 return b""
-            new, self.skipping = new[at + 1:], False
+            new, self.skipping = new[at + 1 :], False
         data = self.rest + new
         cut = data.rfind(b"\n") + 1
         self.rest = data[cut:]
