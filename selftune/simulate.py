@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,7 +194,7 @@ class Plant:
         """The next `n` rows, beginning under `values`; each change counts from its instant on."""
         end = self.state.index + n
         held = dict(values)
-        todo = sorted(changes)
+        todo = sorted(changes, key=itemgetter(0))  # of one instant, the last word counts
         parts: list[Rows] = []
         while self.state.index < end or not parts:
             while todo and self.index_of(todo[0][0]) <= self.state.index:

@@ -24,8 +24,8 @@ LAYERS: dict[int, list[str]] = {
         series rows intake ring coarse downsample
         effects effectrows judging harm contrast quiet health
         objective guards policy policies
-        cycle
-        wording
+        plan picture seen cycle
+        wording korean
     """.split(),
     2: """
         files locks catalogue
@@ -34,7 +34,7 @@ LAYERS: dict[int, list[str]] = {
         access
     """.split(),
     3: """
-        plants simulate demo
+        plants simulate tuned demo
         loop up supervisor
         backtest
         cli __main__
@@ -48,13 +48,13 @@ LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 
 # What the pure core never touches: files, clocks, randomness, processes, the terminal.
 IMPURE_MODULES = {
-    "asyncio", "glob", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "shutil",
+    "asyncio", "glob", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "shutil",
     "signal", "socket", "subprocess", "sys", "tempfile", "threading", "time", "uuid", "ulid", "filelock",
 }  # fmt: skip
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "__import__", "breakpoint"}
 IMPURE_ATTRIBUTES = {  # ends of a dotted name, so that `np.random.normal` and `datetime.now` are both seen
     "datetime.now", "datetime.utcnow", "datetime.today", "date.today", "np.random", "numpy.random",
-    "np.load", "np.save", "np.loadtxt", "np.fromfile",
+    "io.open", "np.load", "np.save", "np.loadtxt", "np.fromfile",
 }  # fmt: skip
 CORE_LIBRARIES = {"numpy", "scipy", "yaml"}  # of scipy: scipy.special only
 YAML_ALONE = {"config"}  # the one core module that parses text of settings
