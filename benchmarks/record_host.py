@@ -3,7 +3,7 @@
 Reads only /proc (Linux). Writes one CSV into the ignored folder benchmarks/out/; the rows hold
 rates and levels (a counter becomes its increase a second), never names, addresses or processes.
 
-    python benchmarks/record_host.py --hours 3 --out benchmarks/out/host.csv
+    python -m benchmarks.record_host --hours 3 --out benchmarks/out/host.csv
 """
 
 from __future__ import annotations
