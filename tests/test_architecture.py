@@ -17,14 +17,15 @@ PACKAGE = CHECKOUT / "selftune"
 LAYERS: dict[int, list[str]] = {
     0: """
         __init__
-        domain config
+        domain
+        settings settings_yaml config
     """.split(),
     1: """
         book records evidence lifecycle mode
         series rows intake ring coarse downsample
         effects effectrows judging harm contrast quiet health
         objective guards policy policies
-        plan picture seen cycle
+        plan picture seen watch cycle
         wording korean
     """.split(),
     2: """
@@ -41,7 +42,7 @@ LAYERS: dict[int, list[str]] = {
     """.split(),
     4: """
         chart_kit charts effect_charts
-        ui web frame
+        view ui web frame
     """.split(),
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
@@ -57,7 +58,7 @@ IMPURE_ATTRIBUTES = {  # ends of a dotted name, so that `np.random.normal` and `
     "io.open", "np.load", "np.save", "np.loadtxt", "np.fromfile",
 }  # fmt: skip
 CORE_LIBRARIES = {"numpy", "scipy", "yaml"}  # of scipy: scipy.special only
-YAML_ALONE = {"config"}  # the one core module that parses text of settings
+YAML_ALONE = {"settings_yaml", "config"}  # the core modules that parse the text of the settings
 
 STREAMLIT_WHOLE = {"ui", "frame"}
 STREAMLIT_PARTS = {"web": ("streamlit.web", "streamlit.starlette")}  # ASGI parts, no widgets
