@@ -27,9 +27,10 @@ import yaml
 from filelock import FileLock, Timeout
 
 from selftune.domain import LockHeld, Reason, Refused, StorageError
+from selftune.files import append, replace
 from selftune.plants import PlantSpec, seed_plant, shifting
 from selftune.simulate import Plant
-from selftune.tuned import MetricsFile, RuleTail, append, iso, newest
+from selftune.tuned import MetricsFile, RuleTail, iso, newest
 
 SHIPPED_SETTINGS = Path(__file__).parent / "shipped" / "self_tuning.yaml"
 MADE_BY = "selftune demo"
@@ -120,8 +121,8 @@ class _Run:
         first = now - round(seconds * 1000)
         if (last := self.metrics.last_ms()) is not None:
             first = max(first, last + 1)
-        if self.history.is_empty():
-            append(self.history.path, self._story(first, now))
+        elif not self.history.path.exists():
+            append(self.history.path, self._story(first, now), root=self.home)
         past = sorted(self.history.read(), key=itemgetter(0))
         held = {rule: new for at, rule, new in past if at < first}
         plant = self._plant(first, held)
@@ -178,16 +179,17 @@ class _Run:
         index = Plant(self.seed, self.spec, start_ms=started).index_of(first)
         return Plant(self.seed, self.spec, start_ms=started, values=values, index=index)
 
-    def _story(self, first: int, now: int) -> bytes:
+    def _story(self, first: int, now: int) -> list[bytes]:
         """The lines of a short history between two instants, in the family's own form."""
-        held, lines = self.spec.init, []
+        held, lines = self.spec.init, list[bytes]()
         for share, rule, new in _STORY:
             if rule in held:
                 ts = iso(first + round(share * (now - first)), self.zone)
                 event = {"ts": ts, "actor": "demo", "rule": rule, "old": held[rule], "new": new}
-                lines.append({**event, "note": "데모가 적어 둔 예시 / example from the demo"})
+                event["note"] = "데모가 적어 둔 예시 / example from the demo"
+                lines.append((json.dumps(event, ensure_ascii=False) + "\n").encode())
                 held[rule] = new
-        return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+        return lines
 
     def _done(self) -> DemoReport:
         self.say(Reason("demo_done", {"file": str(self.metrics.path), "rows": self.metrics.rows}))
@@ -205,10 +207,7 @@ def _marker(home: Path) -> dict[str, Any]:
 
 
 def _write_marker(home: Path, marker: Mapping[str, Any]) -> None:
-    path = home / "logs" / "demo.json"
-    fresh = path.with_suffix(".json.new")
-    fresh.write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
-    os.replace(fresh, path)
+    replace(home / "logs" / "demo.json", (json.dumps(marker, indent=2) + "\n").encode(), durable=False)
 
 
 def _refuse_what_is_not_ours(home: Path) -> None:

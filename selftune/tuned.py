@@ -14,11 +14,11 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 
 from selftune.domain import Rule
+from selftune.files import Tail
 from selftune.plants import PlantSpec
 from selftune.simulate import Rows, RuleChange
-from selftune.source import LineCutter, Place, Source, Unavailable, opened, place_at
+from selftune.source import Unavailable, opened
 
-_CHUNK = 1 << 20
 _MAX_LINE = 1 << 16
 
 
@@ -32,37 +32,17 @@ class RuleTail:
     def __init__(self, path: Path, rules: Sequence[Rule], zone: tzinfo) -> None:
         self.path, self.zone = path, zone
         self._spans = {r.name: (2 * r.min - r.max, 2 * r.max - r.min) for r in rules}
-        self._place: Place | None = None
-        self._lines = LineCutter(_MAX_LINE)
-
-    def is_empty(self) -> bool:
-        """True when nobody has written a line yet."""
-        try:
-            with opened(self.path) as source:
-                return source.size == 0
-        except Unavailable:
-            return True
+        self._tail = Tail(path, max_line=_MAX_LINE)
 
     def read(self) -> list[RuleChange]:
         """The changes that are new since the last call, in the file's order; all at first."""
-        try:
-            with opened(self.path) as source:
-                found: list[RuleChange] = []
-                while new := self._next(source):
-                    found += filter(None, map(self._change, self._lines.feed(new).splitlines()))
-                return found
-        except Unavailable:
-            return []
-
-    def _next(self, source: Source) -> bytes:
-        """The next bytes; from the start again if the file is another one than before."""
-        new = self._place.read_new(source, _CHUNK) if self._place else None
-        if self._place is None or new is None:
-            self._lines.clear()
-            self._place = place_at(source, 0)
-            new = self._place.read_new(source, _CHUNK) or b""
-        self._place = self._place.after(new)
-        return new
+        found: list[RuleChange] = []
+        more = True
+        while more:
+            news = self._tail.news()
+            found += filter(None, (self._change(line) for line in news.lines if line))
+            more = news.more
+        return found
 
     def _change(self, line: bytes) -> RuleChange | None:
         try:

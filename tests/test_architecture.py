@@ -18,7 +18,7 @@ LAYERS: dict[int, list[str]] = {
     0: """
         __init__
         domain
-        settings settings_yaml config
+        settings settings_yaml settings_fields config
     """.split(),
     1: """
         book records evidence lifecycle mode

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
+from selftune import catalogue, wording
 from selftune.demo import SHIPPED_SETTINGS, demo_root, is_demo, run_demo
 from selftune.domain import LockHeld, Refused, StorageError
 from selftune.plants import PlantSpec, quickened, seed_plant
@@ -376,7 +377,7 @@ def test_a_value_a_little_outside_the_bounds_is_obeyed(tmp_path: Path) -> None:
 
 def test_half_a_line_waits_for_its_other_half(tmp_path: Path) -> None:
     path, rules = tail(tmp_path)
-    assert rules.is_empty()
+    assert rules.read() == []
     line = b'{"ts": "1970-01-01T00:00:01Z", "rule": "risk_max", "new": 0.3}\n'
     with path.open("ab") as file:
         file.write(line[:40])
@@ -397,3 +398,13 @@ def test_a_history_that_is_cut_or_replaced_is_read_again(tmp_path: Path) -> None
     assert rules.read() == []
     path.write_text(line.format(0.28), encoding="utf-8")
     assert rules.read() == [(1000, "risk_max", 0.28)]
+
+
+# ------------------------------------------------------------------ what it says
+@pytest.mark.parametrize("language", ["ko", "en"])
+@pytest.mark.parametrize("code", ["demo_started", "demo_done", "demo_not_ours", "demo_link"])
+def test_what_it_says_is_a_sentence_with_its_numbers(language: str, code: str) -> None:
+    said = wording.render(code, {"file": "a/metrics.csv", "rows": 17}, language, catalogue.load())
+    assert "a/metrics.csv" in said
+    assert code not in said
+    assert ("17" in said) == (code == "demo_done")
