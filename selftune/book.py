@@ -77,7 +77,8 @@ class Chain:
     """State of the governance hash chain: `n` lines, `sha256` of the last; why and where it is broken.
 
     `reason`: None when intact, else `prev` (a line does not follow its predecessor), `head` (a head
-    recorded elsewhere is no longer in the file: cut or rewritten) with the line number in `line`.
+    recorded elsewhere is no longer in the file: cut or rewritten) with the line number in `line`, or
+    `unreadable`.
     """
 
     n: int = 0
@@ -119,7 +120,8 @@ class Records:
     """Everything the ledger files said at one reading; sequences are in file order.
 
     `rejects[file][reason]` counts lines set aside; `reread` counts whole re-readings (rotated,
-    truncated, rewritten); `unfinished` names files whose last line has no line end yet (not read).
+    truncated, rewritten); `problems[file]` says why a file that is there could not be read;
+    `unfinished` names files whose last line has no line end yet (not read).
     `now_ms` (wall) and `now_at_ms` (steady) are the instant of the reading. `settings`: the bytes
     whose SHA-256 is in `version`, None when unreadable. `effects_header`: None without a file;
     `effects_known` is False when rows must not be appended.
@@ -135,6 +137,7 @@ class Records:
     chain: Chain = field(default_factory=Chain)
     rejects: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     reread: Mapping[str, int] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
     unfinished: tuple[str, ...] = ()
     settings: bytes | None = None
     effects_header: tuple[str, ...] | None = None
@@ -163,12 +166,12 @@ class EventDraft:
     look: bool = False
 
 
-RESERVED = frozenset({"v", "ts", "id", "applied", "intended"})
+RESERVED = frozenset({"v", "ts", "id", "applied", "intended", "approvals_head"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionDraft:
-    """A decision line to be (`data` without v, ts, id, applied, intended) and the events it intends."""
+    """A decision line to be, and the events it intends; the commit fills what `RESERVED` names."""
 
     data: JsonDict
     events: tuple[EventDraft, ...] = ()

@@ -108,3 +108,13 @@ def _cells(line: str) -> list[str]:
         return next(csv.reader([line]), [])
     except csv.Error:
         return []
+
+
+def our_header_line() -> str:
+    """The header line that we write for the family's four metrics."""
+    return ",".join(our_header())
+
+
+def shorts_of(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Short names of the metrics that `rows` hold a delta of, in order."""
+    return tuple(dict.fromkeys(c.removeprefix("d_") for r in rows for c in r if c.startswith("d_")))

@@ -283,7 +283,7 @@ _BUDGET = 1 << 24
 
 @dataclass(frozen=True, kw_only=True)
 class News:
-    """Lines that one reading found new, without ends: (bytes, or None where a line was too long).
+    """Lines that one reading found new, without LF; None where a line was too long to keep.
 
     `restarted`: the file is not the one read before, so these are all its lines from the first.
     `unfinished`: the file ends in half a line, which is not among them. `more`: call again, the rest
@@ -370,9 +370,9 @@ class Tail:
             *whole, rest = (rest + chunk).split(b"\n")
             for line in whole:
                 offset += len(line) + 1 + dropped
-                lines.append(None if dropped + len(line) > self.max_line + 1 else line.removesuffix(b"\r"))
+                lines.append(None if dropped + len(line) > self.max_line else line)
                 dropped = 0
-            if dropped + len(rest) > self.max_line + 1:
+            if dropped + len(rest) > self.max_line:
                 dropped, rest = dropped + len(rest), b""
             budget -= len(chunk)
             if budget <= 0 and lines:

@@ -94,7 +94,8 @@ class LoopLease:
     """
 
     def __init__(self, root: Path) -> None:
-        self._lock = _acquire(root / LOOP_LOCK, 0)
+        # A look by `loop_holder` holds the lock for a moment: that is no other loop.
+        self._lock = _acquire(root / LOOP_LOCK, 0.2)
 
     def release(self) -> None:
         """Give the lease back; a second call does nothing."""
