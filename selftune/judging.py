@@ -1,0 +1,595 @@
+"""What the measured numbers mean: improved, worsened, neutral, inconclusive; restored, equal, not ours.
+
+Turns effects and window contrasts into verdicts with reasons. One function scores for the policy and
+for the judge: the objective score through the targets. Never measures, never reads samples or a clock.
+Source: loop.md, Judging and Harm; effects.md, Judging.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from scipy.special import ndtr
+
+from selftune.config import Limit, Settings
+from selftune.domain import (
+    DataState,
+    Effect,
+    MetricEffect,
+    Reason,
+    Target,
+    Verdict,
+    VerdictReport,
+    WindowStat,
+)
+from selftune.objective import Shift, score_odds, shortfall, t_above, t_below, weighted
+
+Base = Mapping[str, float | None]
+
+P_IMPROVED = 0.95  # loop.md, Judging: IMPROVED, a step
+P_WORSENED = 0.90  # loop.md, Judging: WORSENED, a step
+P_SHORT_HISTORY = 0.99  # effects.md, insufficient_data: history of 110-300 s
+SHORT_HISTORY_SHARE = 0.5  # 300 s of the default 600 s of history_s
+SCORE_GOOD = 0.006  # loop.md, Judging: the score gain that counts
+P_NAMED_NO_LOSS = 0.5  # loop.md, Judging: a named metric counts only with P(score gain < 0) below this
+P_PAST_LIMIT = 0.5  # "no guarded metric past its limit": more likely past it than not
+P_GAIN_SMALL = 0.10  # effects.md, table: P(gain >= good) this low is evidence that the gain is smaller
+
+P_IMPROVED_EXCURSION = 0.98  # loop.md, Judging: Excursion
+P_WORSENED_EXCURSION = 0.96
+MAX_LOOKS = 4
+MIN_PAIRS = 20  # loop.md, Drift over the gap
+GAP_SLACK = 0.20
+NU_LEAST = 2.0  # effects.md, step 7
+
+P_RESTORE = 0.80  # loop.md, Reversal look
+P_EQUAL = 0.80  # loop.md: at max_s with every target met (P >= .8)
+P_NOT_OURS = 0.95  # loop.md, Verified rollback
+UNDONE_SHARE = 0.5  # less than half of the harm undone
+
+_USABLE = (DataState.OK, DataState.CONSTANT)
+_NO_DATA = {
+    DataState.INSUFFICIENT: "too_few_samples",
+    DataState.STALE: "data_stale",
+    DataState.CONFOUNDED: "data_confounded",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuietWindow:
+    """Window means while nothing was touched: rule values in force, regime, per-metric statistics."""
+
+    start_ms: int
+    end_ms: int
+    values: Mapping[str, float]
+    regime: int
+    stats: Mapping[str, WindowStat]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GapContrast:
+    """Present means minus anchor means, with the scale that chance has over the same gap.
+
+    `shift[m]` = (delta, sigma, nu), only for metrics with enough pairs; `base` = anchor means.
+    `undecided` says why it cannot be judged, None if it can. Units: the metrics' own; `gap_s` seconds.
+    """
+
+    base: Base
+    shift: Mapping[str, Shift]
+    pairs: Mapping[str, int]
+    gap_s: float
+    undecided: Reason | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookReport:
+    """What a reversal look says. `p` = P(score at the left values > score at the anchor)."""
+
+    restore: bool
+    equal: bool
+    reasons: tuple[Reason, ...]
+    p: float | None = None
+
+
+class Undone(StrEnum):
+    """Did going back undo the harm?"""
+
+    VERIFIED = "verified"
+    NOT_OURS = "not_ours"
+    UNDECIDED = "undecided"  # counts as verified
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackReport:
+    result: Undone
+    reasons: tuple[Reason, ...]
+
+
+# ----------------------------------------------------------------------------- a step
+def judge_step(
+    effect: Effect,
+    settings: Settings,
+    *,
+    base: Base | None = None,
+    named: str | None = None,
+    p_improve: float = P_IMPROVED,
+    p_worse: float = P_WORSENED,
+) -> VerdictReport:
+    """The verdict on one change from its effect; never better than INCONCLUSIVE without data.
+
+    `base`: means before the change (default: the effect's own pre means). `named`: the metric that
+    the change was made for; it may confirm by itself. With a history under half of `history_s` only
+    P >= .99 confirms. Source: loop.md, Judging.
+    """
+    case = _case_of(effect, settings, base)
+    missing = _lacking(case, effect)
+    if not effect.final:
+        reasons = missing or (Reason("window_open", _no_numbers()),)
+        return VerdictReport(verdict=Verdict.INCONCLUSIVE, reasons=reasons)
+    short = _short_history(effect, settings)
+    return _judge(
+        case, named=named, p_improve=max(p_improve, P_SHORT_HISTORY) if short else p_improve,
+        p_worse=p_worse, missing=missing, notes=(short,) if short else (),
+    )  # fmt: skip
+
+
+def shift_of(e: MetricEffect) -> Shift | None:
+    """(delta, sigma, nu) of a usable effect, None of any other; a constant metric moved by exactly 0."""
+    if e.state is DataState.CONSTANT:
+        return (0.0, 0.0, math.inf)
+    if e.state is not DataState.OK or e.delta is None or e.sigma is None:
+        return None
+    if not (math.isfinite(e.delta) and math.isfinite(e.sigma) and e.sigma >= 0.0):
+        return None
+    return (e.delta, e.sigma, e.nu if e.nu is not None else math.inf)
+
+
+def direction(target: Target, value: float | None) -> int:
+    """+1 where up is an improvement from `value`, -1 where down is."""
+    if value is not None and target.min is not None and value < target.min:
+        return 1
+    if value is not None and target.max is not None and value > target.max:
+        return -1
+    return -1 if target.down_is_good else 1
+
+
+def targets_met(stats: Mapping[str, WindowStat], settings: Settings) -> float:
+    """P(every weighted target is met) from window means and their errors; 0 where a mean is missing."""
+    p = 1.0
+    for m in weighted(settings):
+        s, target = stats.get(m), settings.targets[m]
+        if s is None or s.mean is None:
+            return 0.0
+        se = s.se or 0.0
+        if se <= 0.0:
+            p *= float(shortfall(target, s.mean) == 0.0)
+            continue
+        top = float(ndtr((target.max - s.mean) / se)) if target.max is not None else 1.0
+        bottom = float(ndtr((target.min - s.mean) / se)) if target.min is not None else 0.0
+        p *= max(0.0, top - bottom)
+    return p
+
+
+# ----------------------------------------------------------------------------- warnings
+def warn_breach(effect: Effect, settings: Settings, *, p_least: float = P_WORSENED) -> tuple[Reason, ...]:
+    """The `safety.warn` limits that the effect lies beyond at `p_least`, family-wise; worst first.
+
+    With `phase_bad` the entropy limit counts only together with a phase beyond it. An effect that
+    came without a scale (another program's row) is read as it stands. Source: contract.md, Settings.
+    """
+    shift = {m: s for m, e in effect.metrics.items() if (s := shift_of(e) or _as_written(e)) is not None}
+    return _warnings(shift, {m: e.n_post for m, e in effect.metrics.items()}, settings, p_least)
+
+
+def _as_written(e: MetricEffect) -> Shift | None:
+    if e.state not in _USABLE or e.delta is None or not math.isfinite(e.delta):
+        return None
+    return (e.delta, 0.0, math.inf)
+
+
+def _warnings(
+    shift: Mapping[str, Shift], n: Mapping[str, int], settings: Settings, p_least: float
+) -> tuple[Reason, ...]:
+    conditions = _warn_odds(shift, settings)
+    need = _family(p_least, len(conditions))
+    found = [(p, _warn_reason(m, shift[m], p, need, n, settings)) for m, p in conditions.items() if p >= need]
+    return tuple(r for _, r in sorted(found, key=lambda f: -f[0]))
+
+
+def _warn_odds(shift: Mapping[str, Shift], settings: Settings) -> dict[str, float]:
+    """P(beyond its warning limit) of each condition that can be judged; joint ones under `entropy_rate`."""
+    odds = {m: _p_warn(limit, shift[m]) for m, limit in settings.warn.items() if m in shift}
+    if settings.phase_bad is None:
+        return odds
+    p_phase = t_above(settings.phase_bad, *shift["phase_diff"]) if "phase_diff" in shift else None
+    if "entropy_rate" not in settings.warn:
+        return odds if p_phase is None else {**odds, "phase_diff": max(p_phase, odds.get("phase_diff", 0.0))}
+    if "entropy_rate" in odds:  # both must be beyond: without a phase that is not shown
+        odds["entropy_rate"] *= p_phase or 0.0
+    return odds
+
+
+def _p_warn(limit: Limit, shift: Shift) -> float:
+    """P(delta at or beyond the limit): `min` warns from there up, `max` from there down."""
+    up = 1.0 - t_below(limit.min, *shift) if limit.min is not None else None
+    down = 1.0 - t_above(limit.max, *shift) if limit.max is not None else None
+    if up is None or down is None:
+        return up if up is not None else (down or 0.0)
+    both_tails = (limit.min or 0.0) > (limit.max or 0.0)
+    return min(1.0, up + down) if both_tails else max(0.0, up + down - 1.0)
+
+
+def _warn_reason(
+    m: str, shift: Shift, p: float, need: float, n: Mapping[str, int], settings: Settings
+) -> Reason:
+    joint = settings.phase_bad is not None and m == "entropy_rate" and m in settings.warn
+    limit = settings.warn.get(m, Limit(min=settings.phase_bad))
+    return Reason(
+        "warn_joint_rise" if joint else "warn_limit",
+        {"metric": m, "observed": shift[0], "limit": limit.min if limit.min is not None else limit.max,
+         "unit": "value", "n": n.get(m, 0), "p": p, "p_limit": need},
+    )  # fmt: skip
+
+
+# ----------------------------------------------------------------------------- the one judge
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """What there is to judge: levels before, shifts, sample counts."""
+
+    settings: Settings
+    base: Base
+    shift: Mapping[str, Shift]
+    n: Mapping[str, int] = field(default_factory=dict)
+
+    def has(self, m: str) -> bool:
+        return m in self.shift and self.base.get(m) is not None
+
+    def n_least(self) -> int:
+        return min((self.n.get(m, 0) for m in weighted(self.settings)), default=0)
+
+
+def _case_of(effect: Effect, settings: Settings, base: Base | None) -> _Case:
+    """The case of an effect: its own pre means, unless `base` knows better."""
+    levels = {m: e.pre_mean for m, e in effect.metrics.items()}
+    return _Case(
+        settings=settings,
+        base={**levels, **{m: v for m, v in (base or {}).items() if v is not None}},
+        shift={m: s for m, e in effect.metrics.items() if (s := shift_of(e)) is not None},
+        n={m: e.n_post for m, e in effect.metrics.items()},
+    )
+
+
+def _judge(
+    case: _Case,
+    *,
+    named: str | None,
+    p_improve: float,
+    p_worse: float,
+    missing: tuple[Reason, ...] = (),
+    notes: tuple[Reason, ...] = (),
+) -> VerdictReport:
+    """The rules of loop.md, worst first: harm outranks missing data, missing data outranks a gain."""
+    odds = None if missing else score_odds(case.settings, case.base, case.shift, at=(SCORE_GOOD,))
+    gain, p_gain, p_loss = (odds.mean, odds.p_gain, odds.p_loss) if odds else (None, None, None)
+
+    def report(verdict: Verdict, *reasons: Reason) -> VerdictReport:
+        return VerdictReport(verdict=verdict, reasons=reasons, score_gain=gain, p_gain=p_gain, p_loss=p_loss)
+
+    losses = _losses(case, p_worse) + _warnings(case.shift, case.n, case.settings, p_worse)
+    if odds and odds.p_loss >= p_worse:
+        losses += (_score_reason("score_loss", case, odds.mean, 0.0, odds.p_loss, p_worse),)
+    if losses:
+        return report(Verdict.WORSENED, *losses)
+    if odds is None:
+        return report(Verdict.INCONCLUSIVE, *(missing or (Reason("no_targets", _no_numbers()),)))
+
+    gains = _gains(case, odds.mean, odds.p_gain, odds.p_loss, named, p_improve)
+    past = _past_limits(case)
+    if gains and not past:
+        return report(Verdict.IMPROVED, *gains, *notes)
+    if gains:
+        return report(Verdict.NEUTRAL, *past, *gains, *notes)
+    if odds.p_gain == 0.0 and odds.p_loss == 0.0:
+        seen = _score_reason("no_effect_seen", case, odds.mean, SCORE_GOOD, 0.0, p_improve)
+        return report(Verdict.NEUTRAL, seen)
+    small = odds.p_above[0] <= P_GAIN_SMALL
+    why = (
+        _score_reason("gain_below_good", case, odds.mean, SCORE_GOOD, odds.p_above[0], P_GAIN_SMALL)
+        if small
+        else _score_reason("not_proven", case, odds.mean, SCORE_GOOD, odds.p_gain, p_improve)
+    )
+    return report(Verdict.NEUTRAL, why, *notes)
+
+
+def _gains(
+    case: _Case, gain: float, p_gain: float, p_loss: float, named: str | None, p_improve: float
+) -> tuple[Reason, ...]:
+    """Why it is an improvement, if it is: by the score, or by the metric the change was made for."""
+    out = []
+    if p_gain >= p_improve and gain >= SCORE_GOOD:
+        out.append(_score_reason("score_gain", case, gain, SCORE_GOOD, p_gain, p_improve))
+    if named is not None and case.has(named) and named in case.settings.targets and p_loss < P_NAMED_NO_LOSS:
+        sign = direction(case.settings.targets[named], case.base.get(named))
+        delta, sigma, nu = case.shift[named]
+        p, good = t_above(0.0, sign * delta, sigma, nu), case.settings.good[named]
+        if p >= p_improve and sign * delta >= good:
+            out.append(_metric_reason("metric_gain", case, named, delta, sign * good, p, p_improve))
+    return tuple(out)
+
+
+def _losses(case: _Case, p_worse: float) -> tuple[Reason, ...]:
+    """Guarded metrics proven worse by more than their good, worst first.
+
+    Only what lies outside the target is a loss: a metric well inside it is not harmed.
+    """
+    names = [m for m in case.settings.guarded if case.has(m)]
+    need = _family(p_worse, len(names))
+    found = []
+    for m in names:
+        p = p_lost(case.settings.targets[m], float(case.base[m] or 0.0), case.shift[m], case.settings.good[m])
+        if p >= need:
+            sign = direction(case.settings.targets[m], case.base.get(m))
+            limit = -sign * case.settings.good[m]
+            found.append((p, _metric_reason("metric_loss", case, m, case.shift[m][0], limit, p, need)))
+    return tuple(r for _, r in sorted(found, key=lambda f: -f[0]))
+
+
+def p_lost(target: Target, base: float, shift: Shift, good: float) -> float:
+    """P(the shortfall grew by more than `good`) when `base` moves by delta + sigma * t_nu."""
+    slack = shortfall(target, base) + good
+    delta, sigma, nu = shift
+    p = 0.0
+    if target.max is not None:
+        p += t_above(target.max + slack, base + delta, sigma, nu)
+    if target.min is not None:
+        p += t_below(target.min - slack, base + delta, sigma, nu)
+    return min(1.0, p)
+
+
+def _past_limits(case: _Case) -> tuple[Reason, ...]:
+    """Hard and warning limits that are more likely passed than not: enough to withhold a confirmation."""
+    out = []
+    for m, limit in case.settings.hard.items():
+        if not case.has(m):
+            continue
+        delta, sigma, nu = case.shift[m]
+        level = float(case.base[m] or 0.0) + delta
+        for edge, beyond in ((limit.max, t_above), (limit.min, t_below)):
+            if edge is not None and (p := beyond(edge, level, sigma, nu)) >= P_PAST_LIMIT:
+                out.append(_metric_reason("past_hard_limit", case, m, level, edge, p, P_PAST_LIMIT))
+    return (*out, *_warnings(case.shift, case.n, case.settings, P_PAST_LIMIT))
+
+
+def _family(p: float, members: int) -> float:
+    """The P that each of `members` tests needs so that together they err no more often than 1 - p."""
+    return 1.0 - (1.0 - p) / max(1, members)
+
+
+def _score_reason(code: str, case: _Case, gain: float, limit: float, p: float, p_limit: float) -> Reason:
+    return Reason(code, {"observed": gain, "limit": limit, "unit": "score", "n": case.n_least(), "p": p,
+                         "p_limit": p_limit})  # fmt: skip
+
+
+def _metric_reason(
+    code: str, case: _Case, m: str, observed: float, limit: float, p: float, p_limit: float
+) -> Reason:
+    return Reason(code, {"metric": m, "observed": observed, "limit": limit, "unit": "value",
+                         "n": case.n.get(m, 0), "p": p, "p_limit": p_limit})  # fmt: skip
+
+
+def _no_numbers() -> dict[str, object]:
+    return {"observed": None, "limit": None, "unit": "value", "n": 0}
+
+
+def _lacking(case: _Case, effect: Effect) -> tuple[Reason, ...]:
+    """Why each weighted metric that cannot be judged cannot."""
+    return tuple(
+        _missing(m, effect.metrics.get(m), case.settings) for m in weighted(case.settings) if not case.has(m)
+    )
+
+
+def _missing(m: str, e: MetricEffect | None, settings: Settings) -> Reason:
+    """Why a weighted metric cannot be judged; the estimator's own reason goes with it."""
+    n = e.n_post if e is not None else 0
+    code = _NO_DATA.get(e.state, "too_few_samples") if e is not None else "too_few_samples"
+    params: dict[str, object] = {
+        "metric": m, "observed": n, "limit": settings.min_samples, "unit": "samples", "n": n
+    }  # fmt: skip
+    if e is not None and e.reason is not None:
+        params["why"] = e.reason.code
+    return Reason(code, params)
+
+
+def _short_history(effect: Effect, settings: Settings) -> Reason | None:
+    seconds = [e.history_s for m in weighted(settings)
+               if (e := effect.metrics.get(m)) is not None and e.state is DataState.OK]  # fmt: skip
+    limit = SHORT_HISTORY_SHARE * settings.history_s
+    if not seconds or min(seconds) >= limit:
+        return None
+    return Reason("short_history_strict", {"observed": min(seconds), "limit": limit, "unit": "s",
+                                           "n": len(seconds), "p_limit": P_SHORT_HISTORY})  # fmt: skip
+
+
+# ----------------------------------------------------------------------------- an excursion
+def gap_contrast(
+    *, anchor: QuietWindow, present: QuietWindow, quiet: Sequence[QuietWindow], settings: Settings
+) -> GapContrast:
+    """Present minus anchor, with its scale from all quiet pairs as far apart (± 20 %).
+
+    Pairs have equal rule values and regime; their squares are taken about zero, so that drift over
+    the gap is inside the scale. Fewer than 20 pairs for a weighted metric, or windows of two
+    regimes: `undecided`. Source: loop.md, Drift over the gap; effects.md, step 7 (degrees of freedom).
+    """
+    gap_ms = present.start_ms - anchor.start_ms
+    base = {m: s.mean for m, s in anchor.stats.items()}
+    pairs = _pairs(quiet, gap_ms)
+    shift: dict[str, Shift] = {}
+    counts: dict[str, int] = {}
+    for m in settings.metrics:
+        d = _differences(pairs, m)
+        counts[m] = len(d)
+        a, b = anchor.stats.get(m), present.stats.get(m)
+        if a is None or b is None or a.mean is None or b.mean is None or len(d) < MIN_PAIRS:
+            continue
+        own = (a.se or 0.0) ** 2 + (b.se or 0.0) ** 2
+        sigma = math.sqrt(max(float(np.mean(np.square(d))), own))
+        shift[m] = (b.mean - a.mean, sigma, _effective(d))
+    return GapContrast(
+        base=base, shift=shift, pairs=counts, gap_s=gap_ms / 1000,
+        undecided=_why_undecided(anchor, present, base, shift, counts, settings),
+    )  # fmt: skip
+
+
+def _pairs(quiet: Sequence[QuietWindow], gap_ms: int) -> list[tuple[QuietWindow, QuietWindow]]:
+    """(earlier, later) pairs whose starts lie `gap_ms` ± 20 % apart, at equal values and regime."""
+    if gap_ms <= 0:
+        return []
+    windows = sorted(quiet, key=lambda w: w.start_ms)
+    starts = np.array([w.start_ms for w in windows], np.int64)
+    out = []
+    for i, w in enumerate(windows):
+        j0 = int(np.searchsorted(starts, w.start_ms + (1 - GAP_SLACK) * gap_ms, side="left"))
+        j1 = int(np.searchsorted(starts, w.start_ms + (1 + GAP_SLACK) * gap_ms, side="right"))
+        out += [(w, v) for v in windows[max(j0, i + 1) : j1]
+                if v.regime == w.regime and v.start_ms >= w.end_ms and v.values == w.values]  # fmt: skip
+    return out
+
+
+def _differences(pairs: Sequence[tuple[QuietWindow, QuietWindow]], metric: str) -> np.ndarray:
+    out = []
+    for a, b in pairs:
+        x, y = a.stats.get(metric), b.stats.get(metric)
+        if x is not None and y is not None and x.mean is not None and y.mean is not None:
+            out.append(y.mean - x.mean)
+    return np.asarray(out, float)
+
+
+def _effective(d: np.ndarray) -> float:
+    """Degrees of freedom of mean(d²) for correlated d in time order."""
+    n, power = len(d), float(np.sum(np.square(d)))
+    if power <= 0.0:
+        return float(n)
+    rho = np.array([float(np.dot(d[:-k], d[k:])) / power for k in range(1, n // 2)])
+    return max(NU_LEAST, n / (1.0 + 2.0 * float(np.sum(rho**2))))
+
+
+def _why_undecided(
+    anchor: QuietWindow,
+    present: QuietWindow,
+    base: Base,
+    shift: Mapping[str, Shift],
+    counts: Mapping[str, int],
+    settings: Settings,
+) -> Reason | None:
+    if anchor.regime != present.regime:
+        return Reason("regime_between", {"observed": present.regime, "limit": anchor.regime, "unit": "regime",
+                                         "n": 0})  # fmt: skip
+    lacking = [m for m in weighted(settings) if m not in shift or base.get(m) is None]
+    if not lacking:
+        return None
+    worst = min(lacking, key=lambda m: counts.get(m, 0))
+    n = counts.get(worst, 0)
+    code = "too_few_pairs" if n < MIN_PAIRS else "window_mean_missing"
+    return Reason(code, {"metric": worst, "observed": n, "limit": MIN_PAIRS, "unit": "pairs", "n": n})
+
+
+def judge_excursion(contrast: GapContrast, settings: Settings, looks_done: int = 0) -> VerdictReport:
+    """The verdict on a whole excursion against its anchor, at the stricter odds of up to four looks.
+
+    `looks_done`: looks already spent; with all four spent nothing more can be proven here.
+    Source: loop.md, Judging, Excursion.
+    """
+    if looks_done >= MAX_LOOKS:
+        spent = Reason(
+            "looks_spent", {"observed": looks_done, "limit": MAX_LOOKS, "unit": "looks", "n": looks_done}
+        )
+        return VerdictReport(verdict=Verdict.INCONCLUSIVE, reasons=(spent,))
+    if contrast.undecided is not None:
+        return VerdictReport(verdict=Verdict.INCONCLUSIVE, reasons=(contrast.undecided,))
+    case = _Case(settings=settings, base=contrast.base, shift=contrast.shift, n=contrast.pairs)
+    return _judge(case, named=None, p_improve=P_IMPROVED_EXCURSION, p_worse=P_WORSENED_EXCURSION)
+
+
+# ----------------------------------------------------------------------------- reversal look, equality
+def judge_look(effect_at_return: Effect, settings: Settings, *, base: Base | None = None) -> LookReport:
+    """Whether the values that were left are better than the anchor, from the Δ at the return to it.
+
+    Restore iff P(score at the left values > score at the anchor) >= .80; without usable data the
+    return stands. Source: loop.md, Reversal look.
+    """
+    case = _case_of(effect_at_return, settings, base)
+    odds = score_odds(settings, case.base, case.shift, at=(SCORE_GOOD,)) if effect_at_return.final else None
+    if odds is None:
+        reasons = _lacking(case, effect_at_return) or (Reason("window_open", _no_numbers()),)
+        return LookReport(restore=False, equal=False, reasons=reasons)
+    p = odds.p_loss  # the return loses: what was left is better
+    restore = p >= P_RESTORE
+    equal = _equal(odds.mean, odds.p_above[0], SCORE_GOOD)
+    code = "look_restore" if restore else "look_equal" if equal else "look_stay"
+    return LookReport(restore=restore, equal=equal, p=p,
+                      reasons=(_score_reason(code, case, -odds.mean, 0.0, p, P_RESTORE),))  # fmt: skip
+
+
+def equal_within(evidence: GapContrast | Effect, settings: Settings, within: float = SCORE_GOOD) -> bool:
+    """True if the present values do as well as the anchor: the score is the same within `within`.
+
+    A contrast is present minus anchor; an effect is that of the return, anchor minus left values.
+    The difference itself must be small, and a present that is worse by more than `within` unlikely
+    (P <= .20). No data is never equal. Source: loop.md, end of an excursion.
+    """
+    if isinstance(evidence, Effect):
+        case = _case_of(evidence, settings, None)
+        odds = score_odds(settings, case.base, case.shift, at=(within,))
+        return odds is not None and evidence.final and _equal(odds.mean, odds.p_above[0], within)
+    if evidence.undecided is not None:
+        return False
+    odds = score_odds(settings, evidence.base, evidence.shift, at=(-within,))
+    return odds is not None and _equal(odds.mean, 1.0 - odds.p_above[0], within)
+
+
+def _equal(mean: float, p_worse_by_more: float, within: float) -> bool:
+    return abs(mean) <= within and p_worse_by_more <= 1.0 - P_EQUAL
+
+
+# ----------------------------------------------------------------------------- verified rollback
+def verify_rollback(
+    effect_of_rollback: Effect, harmed: Mapping[str, float], settings: Settings
+) -> RollbackReport:
+    """Whether going back undid the harm. `harmed`: metric -> its delta when it was harmed.
+
+    "Not ours" only if every harmed metric shows, at P >= .95, that less than half was undone;
+    undecided counts as verified. Source: loop.md, Verified rollback.
+    """
+    harms = {m: d for m, d in harmed.items() if m in settings.targets and d != 0.0 and math.isfinite(d)}
+    found = _case_of(effect_of_rollback, settings, None).shift
+    shifts = {m: found[m] for m in harms if m in found}
+    if not harms or len(shifts) < len(harms) or not effect_of_rollback.final:
+        return RollbackReport(result=Undone.UNDECIDED, reasons=(Reason("undone_unknown", _no_numbers()),))
+    odds = {m: _p_not_undone(harms[m], shifts[m]) for m in harms}
+    if min(odds.values()) >= P_NOT_OURS:
+        result, code = Undone.NOT_OURS, "not_undone"
+    elif max(odds.values()) <= 1.0 - P_NOT_OURS:
+        result, code = Undone.VERIFIED, "undone"
+    else:
+        result, code = Undone.UNDECIDED, "undone_undecided"
+    worst = sorted(odds, key=lambda m: -odds[m])
+    reasons = tuple(
+        Reason(
+            code,
+            {"metric": m, "observed": shifts[m][0], "limit": -UNDONE_SHARE * harms[m], "unit": "value",
+             "n": effect_of_rollback.metrics[m].n_post, "p": odds[m], "p_limit": P_NOT_OURS},
+        )
+        for m in worst
+    )  # fmt: skip
+    return RollbackReport(result=result, reasons=reasons)
+
+
+def _p_not_undone(harm: float, shift: Shift) -> float:
+    """P(the way back undid less than half of `harm`)."""
+    sign = math.copysign(1.0, harm)
+    delta, sigma, nu = shift
+    return t_below(UNDONE_SHARE * abs(harm), -sign * delta, sigma, nu)
