@@ -32,7 +32,9 @@ _MARGIN_MS = 2 * BACK_MS
 _FOREVER_MS = 1 << 60
 _CLUSTER_MS = 6 * 3600_000  # windows of at most 6 h are read together: bounded memory
 _CLUSTER_GAP_MS = 60_000
-_HEADER_SEARCH_BYTES = 1 << 26
+_HEADER_SEARCH_BYTES = 1 << 24
+_BEFORE_NAME = (b"", b"\n", b",", b'"', b" ", b"\xbf")  # the last byte of a byte order mark
+_AFTER_NAME = (b"\r", b"\n", b",", b'"', b" ")
 
 
 def instant_at(source: Source, parser: RowParser, header: Header, offset: int) -> int | None:
@@ -50,19 +52,28 @@ def instant_at(source: Source, parser: RowParser, header: Header, offset: int) -
     return sorted(ts)[len(ts) // 2] if ts else None
 
 
-def header_before(source: Source, parser: RowParser, offset: int) -> Header | None:
-    """The nearest header line before `offset`, within 64 MiB; rows hold no `ts`, so its letters find it."""
-    low = max(0, offset - _HEADER_SEARCH_BYTES)
-    while offset > low:
-        start = max(low, offset - (1 << 20))
-        block = source.read_at(start, offset - start)
-        at = block.rfind(b"ts")
-        while at >= 0:
+def last_header(parser: RowParser, block: bytes) -> tuple[int, Header] | None:
+    """The last header line in `block`: where it starts, and what it says."""
+    at = block.rfind(b"ts")
+    while at >= 0:
+        # Rows hold no cell `ts`, so the letters find a header; text cells with such words are passed over.
+        if block[max(0, at - 1) : at] in _BEFORE_NAME and block[at + 2 : at + 3] in _AFTER_NAME:
             begin, end = block.rfind(b"\n", 0, at) + 1, block.find(b"\n", at) + 1
             found = parser.header_in(block[begin:end]) if end else None
             if found:
-                return found
-            at = block.rfind(b"ts", 0, at)
+                return begin, found
+        at = block.rfind(b"ts", 0, at)
+    return None
+
+
+def header_before(source: Source, parser: RowParser, offset: int) -> Header | None:
+    """The header in force at `offset`: the nearest one before it, within 16 MiB."""
+    low = max(0, offset - _HEADER_SEARCH_BYTES)
+    while offset > low:
+        start = max(low, offset - (1 << 20))
+        found = last_header(parser, source.read_at(start, offset - start))
+        if found:
+            return found[1]
         offset = start if start == low else start + 4096  # a header may straddle two blocks
     return None
 

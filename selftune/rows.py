@@ -226,8 +226,8 @@ class RowParser:
         if all(map(math.isnan, numbers)):
             work.rejects["no_number"] += 1
             return None
-        if stamp[1]:
-            work.rejects["naive_ts"] += 1
+        work.rejects["value"] += sum(map(math.isnan, numbers)) - work.columns.count(-1)
+        work.rejects["naive_ts"] += stamp[1]
         return stamp[0], numbers
 
     # -------------------------------------------------------------- block by block
@@ -265,6 +265,9 @@ class RowParser:
         keep = ~np.isnan(values).all(axis=0)
         work.rejects["no_number"] += int(len(ts) - keep.sum())
         work.rejects["naive_ts"] += int(naive[keep].sum())
+        work.rejects["value"] += int(np.isnan(values[:, keep]).sum()) - work.columns.count(-1) * int(
+            keep.sum()
+        )
         work.add(ts[keep], values[:, keep])
         return True
 
@@ -318,8 +321,6 @@ class RowParser:
     # -------------------------------------------------------------- ranges
     def _finish(self, work: _Work) -> Rows:
         ts, values = work.joined()
-        present = np.array([c >= 0 for c in work.columns], np.bool_)
-        work.rejects["value"] += int(np.isnan(values[present]).sum()) if len(present) else 0
         with np.errstate(invalid="ignore"):
             outside = (values < self._low[:, None]) | (values > self._high[:, None])
         if outside.any():

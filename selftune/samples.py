@@ -19,6 +19,7 @@ from selftune.ranges import (
     header_before,
     instant_at,
     iter_ranges,
+    last_header,
     last_ts,
     newest_in,
     open_history,
@@ -222,33 +223,48 @@ class SampleStream:
         head = source.read_at(0, min(source.size, HEAD_BYTES))
         if b"\n" not in head and source.size <= MAX_LINE:
             return  # its first line is not whole yet
-        self._header = self._parser.header_in(head) or self._header
-        first = instant_at(source, self._parser, self._header, 0) if self._header else None
+        found = self._parser.header_in(head)
+        known = found or self._header  # a file cut to nothing under a running writer has none of its own
+        first = instant_at(source, self._parser, known, 0) if known else None
         newest = self._intake.newest_ms
+        # Rows that stand before the file's own header have no names: it is met where it stands.
+        at_start = None if found else self._header
         if newest is not None and first is not None and first >= newest - BACK_MS:
+            self._header = at_start
             self._take_from(source, 0, now_ms)
-            return
-        self._begin_cold(source, now_ms)
+        else:
+            self._begin_cold(source, now_ms, known, at_start)
 
-    def _begin_cold(self, source: Source, now_ms: int, header: Header | None = None) -> None:
-        """Start afresh near the end of the file; `header` if not the one at its start."""
+    def _begin_cold(
+        self,
+        source: Source,
+        now_ms: int,
+        header: Header | None,
+        at_start: Header | None,
+        *,
+        sure: bool = False,
+    ) -> None:
+        """Start afresh near the end of the file, under `header` (at its very start: `at_start`).
+
+        `sure`: the header is the nearest one, not just the file's first.
+        """
         intake, old_newest = self._intake, self._intake.newest_ms
         intake.restart(new_epoch=False)
         epoch = intake.epoch
-        start = self._cold_start(source, now_ms)
-        held = self._header = header or self._header
+        start = self._cold_start(source, header, now_ms)
+        self._header = header if start else at_start
         self._take_from(source, start, now_ms)
-        if start and not header and not len(intake.ring) and not intake.set_aside:
+        if start and not sure and not len(intake.ring) and not intake.set_aside:
             other = header_before(source, self._parser, start)
-            if other and other != held:
-                self._begin_cold(source, now_ms, other)
+            if other and other != header:
+                self._begin_cold(source, now_ms, other, at_start, sure=True)
                 return
         jumped = intake.epoch != epoch
         if old_newest is not None and (intake.newest_ms is None or intake.newest_ms < old_newest - BACK_MS):
             intake.epoch += 1
         self._new_book(whole=jumped or not start)
-        if start and held and not jumped:
-            self._older = _Older(end=start, header=held)
+        if start and header and not jumped:
+            self._older = _Older(end=start, header=header)
 
     def _take_from(self, source: Source, start: int, now_ms: int) -> None:
         self._place = place_at(source, start)
@@ -257,14 +273,14 @@ class SampleStream:
         if new is not None:
             self._take(new, now_ms)
 
-    def _cold_start(self, source: Source, now_ms: int) -> int:
+    def _cold_start(self, source: Source, header: Header | None, now_ms: int) -> int:
         """Start of a line from which the last `keep_s` can be read; flat in the file's length."""
-        if source.size <= HEAD_BYTES or self._header is None:
+        if source.size <= HEAD_BYTES or header is None:
             return max(0, _line_start(source, source.size - POLL_BYTES))
-        newest = newest_in(source, self._parser, self._header, now_ms)
+        newest = newest_in(source, self._parser, header, now_ms)
         span = HEAD_BYTES
         while newest is not None and span < min(source.size, POLL_BYTES):
-            first = instant_at(source, self._parser, self._header, source.size - span)
+            first = instant_at(source, self._parser, header, source.size - span)
             if first is not None and first <= newest - self._keep_ms:
                 break
             span *= 2
@@ -276,7 +292,7 @@ class SampleStream:
             return
         if self._place.read_new(source, 0) is None:
             return  # another file: `_begin` finds its own place
-        start = self._cold_start(source, now_ms)
+        start = self._cold_start(source, self._header, now_ms)
         self._skipped += max(0, start - self._place.offset)
         self._rejects["torn"] += self._cutter.clear()
         self._place = place_at(source, start)
@@ -288,19 +304,24 @@ class SampleStream:
         if older is None or not self._book.ready or oldest is None:
             return
         begin = _line_start(source, older.end - OLDER_BYTES)
-        rows = self._parser.parse(source.read_at(begin, older.end - begin), older.header)
-        if rows.header and rows.header != older.header:
-            # The header changed here: what lies behind was read under the wrong one. What lies before
-            # has yet another meaning and is left alone.
-            self._begin_cold(source, now_ms, rows.header)
-            self._older = None
-            return
+        body = source.read_at(begin, older.end - begin)
+        before = older.header
+        if found := last_header(self._parser, body):
+            at, header = found
+            if header != older.header:
+                # What lies behind was read under the wrong header. The past is given up: a file whose
+                # columns changed within the day is rare.
+                self._begin_cold(source, now_ms, header, None, sure=True)
+                self._older = None
+                return
+            begin, body = begin + at, body[at:]
+            before = header_before(source, self._parser, begin) or header
+        rows = self._parser.parse(body, older.header)
         past = Intake(len(self._metrics))
         past.feed(rows.ts_ms, rows.values, now_ms)
-        self._join_older(past, begin, oldest)
+        self._join_older(past, _Older(end=begin, header=before), oldest)
 
-    def _join_older(self, past: Intake, begin: int, oldest: int) -> None:
-        assert self._older is not None
+    def _join_older(self, past: Intake, further: _Older, oldest: int) -> None:
         known = self._book.carried_from_ms
         ts, values = past.ring.ts_ms, past.ring.values
         late = int((ts > known + BACK_MS).sum()) if known is not None else 0
@@ -308,11 +329,11 @@ class SampleStream:
         if not jump and len(ts) > late:
             self._book.older(ts[: len(ts) - late], values[:, : len(ts) - late])
             self._intake.lower_start(int(ts[0]))
-        if jump or past.epoch or not begin or (len(ts) and int(ts[0]) < oldest):
+        if jump or past.epoch or not further.end or (len(ts) and int(ts[0]) < oldest):
             self._book.finish()
             self._older = None
         else:
-            self._older = _Older(end=begin, header=self._older.header)
+            self._older = further
 
 
 @dataclass(frozen=True, kw_only=True)
