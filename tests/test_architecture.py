@@ -25,7 +25,7 @@ LAYERS: dict[int, list[str]] = {
         series rows intake ring coarse downsample
         effects effectrows judging harm contrast quiet health
         objective guards policy policies
-        plan picture seen watch cycle
+        plan picture seen watch cycle acting hands
         wording korean
     """.split(),
     2: """
@@ -42,7 +42,7 @@ LAYERS: dict[int, list[str]] = {
     """.split(),
     4: """
         chart_kit charts effect_charts
-        view ui web frame
+        view desk ui web frame
     """.split(),
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
