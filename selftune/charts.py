@@ -508,7 +508,7 @@ def _event_columns(events: Sequence[EventMark], span: Span, look: Look, say: Say
         "rule": [e.rule for e in inside],
         "what": [e.what for e in inside],
         "outcome": [e.outcome.value for e in inside],
-        "word": [say(f"outcome.{e.outcome.value}") for e in inside],
+        "word": [say(f"chart.outcome_{e.outcome.value}") for e in inside],
         "ink": [ink[e.outcome] for e in inside],
         "when": [clock_text(e.t_ms, look.zone) for e in inside],
     }
@@ -516,7 +516,7 @@ def _event_columns(events: Sequence[EventMark], span: Span, look: Look, say: Say
 
 def _event_words(say: Say) -> tuple[str, ...]:
     """The four outcomes' words, then the two headings of the tooltip."""
-    return (*(say(f"outcome.{o.value}") for o in Outcome), say("chart.change"), say("chart.outcome"))
+    return (*(say(f"chart.outcome_{o.value}") for o in Outcome), say("chart.change"), say("chart.outcome"))
 
 
 def _span_columns(span: Span, zone: str) -> dict[str, Columns]:

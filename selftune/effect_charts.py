@@ -79,7 +79,7 @@ def forest(rows: Sequence[EffectRow], *, look: Look, say: Say) -> ChartView:
             data[name].append(value)
         data["row"].append(line)
         line += 1
-    words = tuple(say(f"outcome.{o.value}") for o in Outcome)
+    words = tuple(say(f"chart.outcome_{o.value}") for o in Outcome)
     return ChartView(
         spec=_forest_spec(look, words, say("chart.forest_axis"), say("chart.forest_good")),
         datasets={
@@ -97,7 +97,7 @@ def forest(rows: Sequence[EffectRow], *, look: Look, say: Say) -> ChartView:
             "Δ": [number(r.delta, sign=True) for r in rows],
             say("chart.interval"): [f"{number(r.lo, sign=True)} ~ {number(r.hi, sign=True)}" for r in rows],
             say("chart.odds"): [_odds(r.odds, say) for r in rows],
-            say("chart.outcome"): [say(f"outcome.{_shown(r).value}") for r in rows],
+            say("chart.outcome"): [say(f"chart.outcome_{_shown(r).value}") for r in rows],
         },
     )
 

@@ -21,13 +21,17 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from selftune.domain import Role
+from selftune.config import parse
+from selftune.domain import InputError, Role
+from selftune.files import read_small
+from selftune.settings import SETTINGS_FILE, Settings
 from selftune.view import Visitor
 
 USER_HEADER, ROLE_HEADER, PROOF_HEADER = "x-selftune-user", "x-selftune-role", "x-selftune-proof"
 LANGUAGE_COOKIE = "selftune_language"
 LANGUAGES = ("ko", "en")
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+SETTINGS_BYTES = 256 * 1024
 _YEAR_S = 365 * 86_400
 
 # Proves to the pages that a header was written by this process's middleware and not by a client.
@@ -49,6 +53,14 @@ SECURITY_HEADERS: Mapping[str, str] = {
         "form-action 'self'; frame-ancestors 'none'"
     ),
 }
+
+
+def data_root(environ: Mapping[str, str]) -> Path:
+    """The data root as the contract orders it: SELFTUNE_ROOT, else the checkout if it has settings, else here."""
+    if environ.get("SELFTUNE_ROOT"):
+        return Path(environ["SELFTUNE_ROOT"]).resolve()
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "configs" / "self_tuning.yaml").is_file() else Path.cwd()
 
 
 def is_loopback(host: str | None) -> bool:
@@ -100,6 +112,35 @@ class OpenDoor:
         if self.public_view or (self.public_view is None and local_server):
             return Visitor(name=Role.VIEWER.value, role=Role.VIEWER)
         return None
+
+
+def door(environ: Mapping[str, str], *, address: str | None, root: Path) -> OpenDoor:
+    """The door that `up --role` asked for; an unknown role opens as a viewer's."""
+    asked = environ.get("SELFTUNE_ROLE", Role.VIEWER.value)
+    role = Role(asked) if asked in set(Role) else Role.VIEWER
+    settings = _settings(root)
+    return OpenDoor(
+        role=role, address=address, public_view=settings.governance.public_view if settings else None
+    )
+
+
+def allowed_hosts(root: Path) -> Callable[[], frozenset[str]]:
+    """Names beside this machine's own under which the dashboard may be asked, from valid settings only.
+
+    Read once, at the start: a name that is added later needs a restart, like the address itself.
+    """
+    settings = _settings(root)
+    names = settings.governance.allowed_hosts if settings else ()
+    known = frozenset(name.strip().lower().rstrip(".") for name in names)
+    return lambda: known
+
+
+def _settings(root: Path) -> Settings | None:
+    raw = read_small(root / SETTINGS_FILE, SETTINGS_BYTES)
+    try:
+        return None if raw is None else parse(raw, SETTINGS_FILE)
+    except InputError:
+        return None  # fail closed: without valid settings no host and no view is allowed by them
 
 
 Recognise = Callable[[Headers, str | None], Visitor | None]

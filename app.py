@@ -1,0 +1,23 @@
+"""Launcher of the dashboard: `python -m selftune up`, or `streamlit run app.py`.
+
+Only wiring: which script runs, which routes stand beside it, which middleware stands before it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import streamlit as st
+
+from selftune import web
+
+HERE = Path(__file__).resolve().parent
+ROOT = web.data_root(os.environ)
+DOOR = web.door(os.environ, address=st.get_option("server.address"), root=ROOT)
+
+app = st.App(
+    HERE / "selftune" / "frame.py",
+    routes=web.routes(ROOT),
+    middleware=web.middleware(DOOR, web.allowed_hosts(ROOT)),
+)

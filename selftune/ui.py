@@ -1,0 +1,275 @@
+"""Streamlit glue: who looks, in which language and theme, the shared reader, and the shared widgets.
+
+Pages ask here and stay thin. Nothing in here decides about rules, settings or approvals.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import streamlit as st
+
+from selftune import catalogue, web
+from selftune.chart_kit import ChartView, Columns, Layout, Look, Say, Theme
+from selftune.desk import Desk, Now
+from selftune.domain import Mode, Role
+from selftune.view import BannerView, DataAge, LoopState, Visitor
+
+log = logging.getLogger("selftune.ui")
+
+FAVICON = Path(__file__).parent / "static" / "favicon.png"
+ZONE = "Asia/Seoul"  # until valid settings say otherwise
+REFRESH_S = (0, 5, 15, 60)
+_RANK = {Role.VIEWER: 0, Role.OPERATOR: 1, Role.REVIEWER: 1, Role.ADMIN: 1}
+
+
+# ------------------------------------------------------------------------------- who looks
+def current_identity() -> Visitor | None:
+    """Who looks at this page, as this process's middleware wrote it; None in every other case.
+
+    Without the middleware (a page or the frame run directly) there is no proof, so it is None.
+    """
+    try:
+        return web.visitor_in(st.context.headers.to_dict())
+    except Exception:  # outside a server there is no request to ask
+        log.debug("no request to take an identity from", exc_info=True)
+        return None
+
+
+def require(*roles: Role) -> Visitor:
+    """The visitor, if they may see this page; otherwise a closed page, and nothing after it runs.
+
+    Without `roles` everybody whom the server knows may look.
+    """
+    visitor = current_identity()
+    if visitor is None:
+        closed_page()
+        st.stop()
+    if roles and visitor.role not in roles:
+        say = words()
+        st.title(say("frame.denied_title"))
+        st.write(say("frame.denied_body", role=say(f"role.{roles[0].value}")))
+        st.stop()
+    return visitor
+
+
+def closed_page() -> None:
+    """What a visitor without identity sees: how to come in, and no figure at all."""
+    say = words()
+    st.title(say("frame.closed_title"))
+    st.write(say("frame.closed_body"))
+    st.code("python -m selftune up", language=None)
+    st.write(say("frame.closed_no_data"))
+
+
+# ------------------------------------------------------------------------------- language and look
+def language() -> str:
+    """'ko' or 'en': from the URL, then this session, the cookie, the browser, then Korean."""
+    asked = st.query_params.get("lang")
+    if asked in catalogue.LANGUAGES:
+        st.session_state["language"] = asked
+        return str(asked)
+    try:
+        cookie, browser = st.context.cookies.to_dict().get(web.LANGUAGE_COOKIE), st.context.locale
+    except Exception:  # outside a server there is no request
+        cookie = browser = None
+    for said in (st.session_state.get("language"), cookie, (browser or "")[:2].lower()):
+        if said in catalogue.LANGUAGES:
+            return str(said)
+    return "ko"
+
+
+def words(now: Now | None = None) -> Say:
+    """The catalogue in the reader's language; instants in the configured zone."""
+    return _say(language(), now.settings.timezone if now and now.settings else ZONE)
+
+
+@lru_cache(maxsize=16)
+def _say(lang: str, zone: str) -> Say:
+    return Say(lang, catalogue.load(), ZoneInfo(zone))
+
+
+def look(now: Now) -> Look:
+    """How charts are drawn for this reader: theme and language, and narrow on a phone."""
+    agent = st.context.headers.get("User-Agent", "")
+    return Look(
+        layout=Layout.NARROW if "Mobi" in agent else Layout.WIDE,
+        language=language(),
+        theme=Theme.DARK if st.context.theme.type == "dark" else Theme.LIGHT,
+        zone=now.settings.timezone if now.settings else ZONE,
+    )
+
+
+def language_links(say: Say) -> None:
+    """Both languages as plain links: a cookie is set on the way, so that the next visit remembers."""
+    base = "/" + st.get_option("server.baseUrlPath").strip("/")
+    parts = urlsplit(st.context.url or "/")
+    query = "&".join(p for p in parts.query.split("&") if p and not p.startswith("lang="))
+    back = quote((parts.path or "/") + (f"?{query}" if query else ""), safe="/")
+    links = [
+        f'<a href="{base.rstrip("/")}/language/{code}?back={back}" target="_self" lang="{code}"'
+        f"{' aria-current=true' if code == say.language else ''}"
+        f' style="padding:.3rem .6rem;border-radius:.4rem;border:1px solid currentColor;'
+        f'{"font-weight:700;" if code == say.language else "text-decoration:none;opacity:.85;"}">{name}</a>'
+        for code, name in (("ko", "한국어"), ("en", "English"))
+    ]
+    st.html(f'<nav aria-label="{say("side.language")}" style="display:flex;gap:.5rem">{"".join(links)}</nav>')
+
+
+# ------------------------------------------------------------------------------- reading
+def data_root() -> Path:
+    """The data root of this server, as `up` (or the shell) chose it."""
+    return web.data_root(os.environ)
+
+
+@st.cache_resource(show_spinner=False)
+def desk(root: str) -> Desk:
+    """The one reader of this process for `root`."""
+    return Desk(Path(root))
+
+
+def now() -> Now:
+    """What is known about the data root at this moment."""
+    return desk(str(data_root())).now()
+
+
+# ------------------------------------------------------------------------------- live parts
+def live(draw: Callable[[], None], *, key: str) -> None:
+    """Draws a part that renews itself at the pace chosen in the sidebar; a fault stays inside it."""
+    every = st.session_state.get("refresh_s", REFRESH_S[1])
+    st.fragment(guarded(draw), run_every=every or None, key=key)()
+
+
+def guarded(draw: Callable[[], None]) -> Callable[[], None]:
+    """`draw`, where a fault of ours becomes words and an id instead of a traceback."""
+
+    def safely() -> None:
+        try:
+            draw()
+        except Exception:  # the one place where a page's fault is caught, told and logged
+            fault()
+
+    return safely
+
+
+def fault() -> None:
+    """Says that this part failed, since when, what still works, and an id to quote; logs the rest."""
+    ident = secrets.token_hex(4)
+    log.exception("page fault %s", ident)
+    say = words()
+    with st.container(border=True):
+        st.subheader(say("frame.fault_title"))
+        st.write(say("frame.fault_body", when=datetime.now(ZoneInfo(ZONE)).strftime("%H:%M:%S")))
+        st.write(say("frame.fault_id"))
+        st.code(ident, language=None)
+
+
+# ------------------------------------------------------------------------------- banner
+_LOOP_FACE = {
+    LoopState.ALIVE: ("green", ":material/favorite:"),
+    LoopState.LATE: ("orange", ":material/hourglass_top:"),
+    LoopState.STOPPED: ("red", ":material/heart_broken:"),
+    LoopState.NONE: ("gray", ":material/power_settings_new:"),
+}
+_DATA_FACE = {
+    DataAge.FRESH: ("green", ":material/sensors:"),
+    DataAge.OLD: ("red", ":material/sensors_off:"),
+    DataAge.NONE: ("gray", ":material/sensors_off:"),
+}
+
+
+def banner(view: BannerView, say: Say, *, on_stop: Callable[[str], None] | None = None) -> None:
+    """[loop and its age][practice or live][age of the data][Stop tuning] as it stands on every page.
+
+    `on_stop(reason)` is called after a confirmation; without it (nothing to stop with) there is no button.
+    """
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="banner"):
+        if view.demo:
+            st.badge(say("banner.demo"), icon=":material/science:", color="violet")
+        loop = "holding" if view.holding and view.loop is LoopState.ALIVE else view.loop.value
+        colour, icon = _LOOP_FACE[view.loop]
+        st.badge(say(f"banner.loop_{loop}", age=_whole(view.loop_age_s)), icon=icon, color=colour)  # type: ignore[arg-type]
+        live_mode = view.mode is Mode.LIVE
+        st.badge(
+            say(f"banner.mode_{view.mode.value}"),
+            icon=":material/bolt:" if live_mode else ":material/school:",
+            color="orange" if live_mode else "blue",
+        )
+        colour, icon = _DATA_FACE[view.data]
+        st.badge(say(f"banner.data_{view.data.value}", age=_whole(view.data_age_s)), icon=icon, color=colour)  # type: ignore[arg-type]
+        if on_stop is not None:
+            _stop(say, on_stop)
+    if view.stopped_by:
+        st.warning(say("banner.stopped_by", who=view.stopped_by))
+
+
+def _whole(age_s: float | None) -> float:
+    return 0.0 if age_s is None else float(max(0, round(age_s)))
+
+
+def _stop(say: Say, on_stop: Callable[[str], None]) -> None:
+    with st.popover(say("banner.stop_button"), icon=":material/front_hand:"):
+        st.write(say("banner.stop_what"))
+        with st.form("stop", enter_to_submit=False, border=False):
+            reason = st.text_input(say("banner.stop_reason"))
+            if st.form_submit_button(say("banner.stop_confirm"), type="primary"):
+                on_stop(reason)
+
+
+def settings_problems(picture: Now, say: Say) -> None:
+    """What is wrong in the settings, where, and how to mend it; nothing when they are valid."""
+    if not picture.problems:
+        return
+    with st.container(border=True):
+        st.markdown(f"**:material/error: {say('frame.settings_bad_title')}**")
+        st.write(say("frame.settings_bad_last" if picture.settings else "frame.settings_bad_first"))
+        for problem in picture.problems:
+            st.text(f"• {say.why(problem)}")
+        st.write(say("frame.settings_check"))
+        st.code("python -m selftune check", language=None)
+
+
+# ------------------------------------------------------------------------------- charts
+def chart(view: ChartView, say: Say, *, key: str, sentence: bool = True, table: bool = True) -> list[str]:
+    """Draws a chart in place, its sentence under it and its table; returns the picked event ids."""
+    if view.empty:
+        st.write(say("chart.nothing"))
+        return []
+    spec = {**view.spec, "datasets": {name: arrow(c) for name, c in view.datasets.items()}}
+    picked: list[str] = []
+    if view.selections:
+        state = st.vega_lite_chart(
+            spec, width="stretch", theme=None, key=key, alt=view.alt,
+            on_select="rerun", selection_mode=list(view.selections),
+        )  # fmt: skip
+        rows = state.get("selection", {}).get(view.selections[0], [])
+        picked = [str(r["id"]) for r in rows if isinstance(r, dict) and "id" in r]
+    else:
+        st.vega_lite_chart(spec, width="stretch", theme=None, key=key, alt=view.alt)
+    if sentence:
+        st.write(view.sentence)
+    if table:
+        with st.expander(say("chart.as_table"), icon=":material/table_rows:", key=f"{key}_table"):
+            st.dataframe(dict(view.table), width="stretch", height=240, hide_index=True)
+    return picked
+
+
+def arrow(columns: Columns) -> pa.Table:
+    """Columns as an Arrow table; text stays text even when there is no row."""
+    return pa.table({name: _column(values) for name, values in columns.items()})
+
+
+def _column(values: object) -> pa.Array:
+    if isinstance(values, np.ndarray):
+        return pa.array(values, from_pandas=True)
+    return pa.array(list(values), from_pandas=True) if values else pa.array([], pa.string())  # type: ignore[call-overload]
