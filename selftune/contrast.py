@@ -35,7 +35,10 @@ MIN_BATCHES = 3
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One contrast: `pre` and `share` x R seconds around the event, fitted as `kind` says."""
+    """One contrast: `pre` and `share` x R seconds around the event, fitted as `kind` says.
+
+    `pre` is meant for R = 90 s; beside a longer window it grows in proportion.
+    """
 
     pre: int
     share: float
@@ -69,6 +72,11 @@ class Bins:
     wash: int
     pre_limit: int
     scale: float = 1.0
+
+    @property
+    def stretch(self) -> float:
+        """How much longer than 90 s the post window is, at least 1."""
+        return max(1.0, self.post / (90 * self.scale))
 
     def size(self, seconds: float) -> int:
         """How many bins `seconds` of the default geometry make, at least one."""
@@ -304,7 +312,7 @@ def effective_count(z: Floats, n: int) -> float:
 
 def _try(bins: Bins, candidate: Candidate, past: _History, event: Floats, okay: Bools) -> Contrast | None:
     """The candidate's contrast, None when the data do not carry it."""
-    pre, post = bins.size(candidate.pre), round(candidate.share * bins.post)
+    pre, post = bins.size(candidate.pre * bins.stretch), round(candidate.share * bins.post)
     n_pre, n_post, span = pre - 1, post - bins.wash, pre + post
     places = bins.hist - span  # windows of `span` bins within the hist-1 bins before the guard
     if n_post < 1 or n_pre < 1 or places < MIN_PLACEBOS:
@@ -314,7 +322,7 @@ def _try(bins: Bins, candidate: Candidate, past: _History, event: Floats, okay: 
     live[: max(0, pre - bins.pre_limit)] = False
     if live[:pre].sum() < MIN_SHARE * n_pre or live[pre:].sum() < MIN_SHARE * n_post:
         return None
-    width = bins.size(10 if min(n_pre + 1, n_post) >= bins.size(60) else 5)
+    width = bins.size(bins.stretch * (10 if min(pre, n_post) >= bins.size(60 * bins.stretch) else 5))
     before, after = _batch_starts(pre, post, bins.wash, width)
     if min(len(before), len(after)) < MIN_BATCHES:
         return None
@@ -376,7 +384,7 @@ def _usable(past: _History, w: Floats, span: int, places: int) -> Bools:
 
 
 def contrast(bins: Bins, candidates: Sequence[Candidate] = CANDIDATES) -> Contrast | None:
-    """The candidate's contrast with the smallest 95 % half-width q; None when none is left."""
+    """The contrast of the candidate with the smallest 95 % half-width q; None when none is left."""
     okay = np.isfinite(bins.y)
     past_ok = okay[: bins.hist - 1]
     if not past_ok.any():

@@ -34,6 +34,7 @@ __all__ = ["Health", "data_health", "measure", "window_stat", "windows_for"]
 ESTIMATOR = "placebo-contrast/1"
 MIN_AFTER_S = 30.0  # of post window behind the washout
 MIN_HISTORY_S = 110.0
+HISTORY_WINDOWS = 4.0  # history reaches at least this many windows back: long ones need placebos too
 MIN_STRETCH_S = 90.0  # a shorter quiet stretch does not count as history
 SAME_EVENT_S = 1.0  # rules changed within it are one joint change
 BATCH_S = 10.0
@@ -56,7 +57,7 @@ def windows_for(
     later = min((o for o in others if o > event_ms), default=end_ms)
     needed_s = settings.settle_s + MIN_AFTER_S * pace
     if later < end_ms and later - event_ms < needed_s * 1000:
-        return Reason("confounded", {"after_s": (later - event_ms) / 1000, "needed_s": needed_s})
+        return Reason("effect_confounded", {"after_s": (later - event_ms) / 1000, "needed_s": needed_s})
     washout_ms = round(settings.settle_s * 1000)
     quiet_from = max((o + washout_ms for o in others if o < event_ms), default=-(2**62))
     start_ms = min(event_ms, max(event_ms - round(settings.observe_window_s * 1000), quiet_from))
@@ -68,10 +69,15 @@ def _foreign(event_ms: int, others_ms: Sequence[int], pace: float) -> list[int]:
     return [o for o in others_ms if abs(o - event_ms) >= SAME_EVENT_S * pace * 1000]
 
 
+def history_s_of(settings: Settings) -> float:
+    """Seconds before an event that the measurement may use."""
+    return max(settings.history_s, HISTORY_WINDOWS * settings.observe_window_s)
+
+
 # ----------------------------------------------------------------------------- measuring
 @dataclass(frozen=True, kw_only=True)
 class _Frame:
-    """All that the metrics of one event share. `post` counts the bins judged, `whole` those of R."""
+    """All that the metrics of one event share. `hist` and `n_post` count bins before and after it."""
 
     event_ms: int
     settings: Settings
@@ -104,7 +110,7 @@ def measure(
     Not `final` while the data do not reach the window's end: the numbers are then those so far.
     """
     windows = windows_for(event_ms, settings, others_ms=others_ms)
-    from_ms = event_ms - round(settings.history_s * 1000)
+    from_ms = event_ms - round(history_s_of(settings) * 1000)
     if isinstance(windows, Reason):
         post = Window(start_ms=event_ms, end_ms=event_ms + round(windows.params["after_s"] * 1000))
         part = _seen(series, from_ms, post.end_ms, now_ms)
@@ -154,16 +160,16 @@ def _reaches(series: Series, end_ms: int, now_ms: int, part: Series) -> bool:
 def _stale(series: Series, settings: Settings, now_ms: int) -> Reason | None:
     """Why no verdict may stand on the data as they are now; None when they are fresh."""
     if series.ahead_share > 0.5:
-        return Reason("clock_ahead", {"share": series.ahead_share})
+        return Reason("effect_clock_ahead", {"share": series.ahead_share})
     if series.newest_ms is None:
-        return Reason("no_data", {})
+        return Reason("effect_no_data", {})
     newest = series.between(int(series.ts_ms[0]), now_ms + AHEAD_MS + 1).newest_ms
     if newest is None:
-        return Reason("clock_ahead", {"share": 1.0})
+        return Reason("effect_clock_ahead", {"share": 1.0})
     age_s = (now_ms - newest) / 1000
     if age_s <= settings.max_age_s:
         return None
-    return Reason("stale", {"age_s": age_s, "limit_s": settings.max_age_s})
+    return Reason("effect_stale", {"age_s": age_s, "limit_s": settings.max_age_s})
 
 
 def _frame(
@@ -172,7 +178,7 @@ def _frame(
     scale = scale_for(settings, part.ts_ms)
     t = post.start_ms
     end_ms = post.end_ms if final or not len(part) else min(post.end_ms, int(part.ts_ms[-1]))
-    hist, n_post = scale.bins(settings.history_s), max(0, (end_ms - t) // scale.bin_ms)
+    hist, n_post = scale.bins(history_s_of(settings)), max(0, (end_ms - t) // scale.bin_ms)
     rate = min(settings.rate_hz, rate_of(part.ts_ms) or settings.rate_hz)
     share = post.length_s / settings.observe_window_s
     return _Frame(
@@ -192,8 +198,8 @@ def _quiet(
     for o in others:
         if o < t:
             first = (o - t) // scale.bin_ms + hist
-            last = -((t - o - round(settle_s * 1000)) // scale.bin_ms) + hist
-            quiet[max(0, first) : max(0, min(hist, last))] = False
+            end = hist - (t - o - round(settle_s * 1000)) // scale.bin_ms
+            quiet[max(0, first) : max(0, min(hist, end))] = False
     return quiet
 
 
@@ -210,8 +216,9 @@ def _too_short(frame: _Frame, *, final: bool) -> Reason | None:
     needed_s = frame.settings.settle_s + MIN_AFTER_S * frame.scale.pace
     if frame.n_post >= frame.scale.bins(needed_s):
         return None
-    seconds = frame.n_post * frame.scale.bin_ms / 1000
-    return Reason("window_too_short" if final else "window_open", {"seconds": seconds, "needed_s": needed_s})
+    seen_s = frame.n_post * frame.scale.bin_ms / 1000
+    code = "effect_window_too_short" if final else "effect_window_open"
+    return Reason(code, {"seen_s": seen_s, "needed_s": needed_s})
 
 
 # ----------------------------------------------------------------------------- one metric
@@ -227,12 +234,12 @@ def _metric(frame: _Frame, metric: str, resolution: float | None) -> MetricEffec
     valid = values[np.isfinite(values)]
     if valid.min() == valid.max():
         return replace(base, state=DataState.CONSTANT, delta=0.0, lo=0.0, hi=0.0, d_raw=0.0,
-                       reason=Reason("constant", {"value": float(valid[0])}))
+                       reason=Reason("effect_constant", {"value": float(valid[0])}))
     bins = Bins(y=y, quiet=frame.quiet, hist=frame.hist, post=frame.n_post, wash=wash,
                 pre_limit=frame.pre_limit, scale=frame.scale.pace * 1000 / frame.scale.bin_ms)
     best = contrast(bins)
     if best is None:
-        return replace(base, reason=Reason("no_candidate", {"history_s": history_s}))
+        return replace(base, reason=Reason("effect_no_candidate", {"history_s": history_s}))
     grain = resolution if resolution is not None else infer_resolution(valid)
     return _reported(base, best, grain, frame.scale)
 
@@ -328,13 +335,13 @@ def _missing_share(y: Floats, frame: _Frame) -> float:
 def _too_little(frame: _Frame, base: MetricEffect, y: Floats, wash: int) -> Reason | None:
     pace = frame.scale.pace
     if base.n_post < frame.min_samples:
-        return Reason("few_samples", {"n": base.n_post, "needed": frame.min_samples})
+        return Reason("effect_few_samples", {"n": base.n_post, "needed": frame.min_samples})
     valid_s = float(np.isfinite(y[frame.hist + wash :]).sum()) * frame.scale.bin_ms / 1000
     # the bins are whole: half a bin of slack keeps a scaled grid from failing on its own rounding
     if valid_s < MIN_AFTER_S * pace - frame.scale.bin_ms / 2000:
-        return Reason("few_bins", {"seconds": valid_s, "needed_s": MIN_AFTER_S * pace})
+        return Reason("effect_few_bins", {"seen_s": valid_s, "needed_s": MIN_AFTER_S * pace})
     if base.history_s < MIN_HISTORY_S * pace:
-        return Reason("short_history", {"history_s": base.history_s, "needed_s": MIN_HISTORY_S * pace})
+        return Reason("effect_short_history", {"history_s": base.history_s, "needed_s": MIN_HISTORY_S * pace})
     return None
 
 
