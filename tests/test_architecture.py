@@ -18,10 +18,12 @@ LAYERS: dict[int, list[str]] = {
     0: """
         __init__
         domain
-        settings settings_yaml settings_fields config
+        settings settings_yaml settings_fields settings_schema
+        settings_parse settings_mend settings_edit
+        config
     """.split(),
     1: """
-        book records evidence lifecycle mode
+        book records gather evidence lifecycle mode
         series rows intake ring coarse downsample
         effects effectrows judging harm contrast quiet health
         objective guards policy policies
@@ -31,12 +33,13 @@ LAYERS: dict[int, list[str]] = {
     2: """
         files locks catalogue
         source ranges samples
-        ledger
+        stores ledger
         access
     """.split(),
     3: """
         plants simulate tuned demo
-        loop up supervisor
+        runtime loop up supervisor
+        rehearsal
         backtest
         cli __main__
     """.split(),
