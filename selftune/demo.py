@@ -36,6 +36,13 @@ SHIPPED_SETTINGS = Path(__file__).parent / "shipped" / "self_tuning.yaml"
 MADE_BY = "selftune demo"
 FAST_S = 3600.0  # plant time that --fast writes unless told
 _CATCH_UP_S = 60.0  # a longer standstill leaves a gap, as it would in a real system
+_WRITTEN = (
+    "configs/self_tuning.yaml",
+    "controls/rules_history.jsonl",
+    "logs/metrics.csv",
+    "logs/demo.json",
+    "logs/demo.lock",
+)
 _JUMP_S = 2.0  # a wall clock this far from the steady one was set by somebody
 
 # What `--fast` lets happen when there is no history yet: (share of the time, rule, new value). A step that
@@ -91,7 +98,7 @@ def run_demo(
     Raises: Refused for files that it did not make; LockHeld; StorageError.
     """
     home = demo_root(root)
-    _refuse_what_is_not_ours(home)
+    _refuse_what_is_not_ours(root, home)
     spec = spec or demo_plant()
     try:
         for folder in ("configs", "controls", "logs"):
@@ -100,7 +107,7 @@ def run_demo(
             _copy_settings(home)
             run = _Run(home, spec, seed, _zone(home), say)
             if fast:
-                return run.at_once(now_ms(), seconds or FAST_S)
+                return run.at_once(now_ms(), FAST_S if seconds is None else seconds)
             return run.in_real_time(seconds, now_ms, monotonic, sleep or halt.wait, halt)
     except OSError as error:
         raise StorageError(f"{home}: {error.strerror or error}") from error
@@ -210,11 +217,12 @@ def _write_marker(home: Path, marker: Mapping[str, Any]) -> None:
     replace(home / "logs" / "demo.json", (json.dumps(marker, indent=2) + "\n").encode(), durable=False)
 
 
-def _refuse_what_is_not_ours(home: Path) -> None:
+def _refuse_what_is_not_ours(root: Path, home: Path) -> None:
+    """Raises: Refused for a file that leads out of the root, or a metrics.csv that somebody else made."""
+    for name in _WRITTEN:
+        if not Path(os.path.realpath(home / name)).is_relative_to(os.path.realpath(root)):
+            raise Refused(Reason("demo_link", {"file": str(home / name)}))
     metrics = home / "logs" / "metrics.csv"
-    for path in (home, home / "logs", home / "controls", metrics, home / "controls" / "rules_history.jsonl"):
-        if path.is_symlink():
-            raise Refused(Reason("demo_link", {"file": str(path)}))
     if metrics.exists() and not is_demo(home):
         raise Refused(Reason("demo_not_ours", {"file": str(metrics)}))
 
