@@ -319,7 +319,7 @@ def cooldown_of(
 
 
 def not_paused(s: Situation, rule: str) -> GuardCheck:
-    pause = s.life.pauses.get(rule)
+    pause = s.life.pause_of(rule, s.clock_ms)
     return _check(
         "paused",
         pause is None,
@@ -332,7 +332,7 @@ def not_paused(s: Situation, rule: str) -> GuardCheck:
 
 
 def not_resting(s: Situation, rule: str) -> GuardCheck:
-    until = s.life.rests.get(rule)
+    until = s.life.rest_until(rule, s.clock_ms)
     return _check(
         "resting",
         until is None,

@@ -75,7 +75,9 @@ class Change:
     verdict_at_ms: int | None = None
     ended: Phase | None = None
     verified: str | None = None
-    observed_epochs: int = 0
+    reobserved_at_ms: int | None = None
+    recorded: bool = False
+    undone: bool = False
     cause: str | None = None
 
     @property
@@ -217,8 +219,7 @@ class Life:
     last_confirm_ts_ms: int | None
     suggestions: tuple[Suggestion, ...]
     spent: frozenset[str]
-    last_cycle: Decision | None
-    last_hold: Decision | None
+    last_said: Mapping[str, Decision]
     orphans: Mapping[str, tuple[str, ...]]
 
     def change(self, change_id: str) -> Change | None:
@@ -227,6 +228,20 @@ class Life:
     def change_of(self, key: str) -> Change | None:
         """The change that a rule event belongs to."""
         return next((c for c in reversed(self.changes) if key in c.keys), None)
+
+    def bars_at(self, clock_ms: int) -> tuple[Bar, ...]:
+        """Bars still closed."""
+        return tuple(b for b in self.bars if b.until_at_ms > clock_ms)
+
+    def pause_of(self, rule: str, clock_ms: int) -> Pause | None:
+        """The rule's pause if it still holds."""
+        pause = self.pauses.get(rule)
+        return pause if pause is not None and pause.until_at_ms > clock_ms else None
+
+    def rest_until(self, rule: str, clock_ms: int) -> int | None:
+        """Until when the rule rests, None if it does not."""
+        until = self.rests.get(rule)
+        return until if until is not None and until > clock_ms else None
 
     @property
     def steps(self) -> tuple[Change, ...]:
@@ -252,7 +267,6 @@ class _Fold:
     """The fold's working state; lives only inside `fold`."""
 
     settings: Settings
-    clock_ms: int
     values: dict[str, float] = field(default_factory=dict)
     anchor: dict[str, float] = field(default_factory=dict)
     last_event: dict[str, RuleEvent] = field(default_factory=dict)
@@ -277,8 +291,7 @@ class _Fold:
     last_confirm_ts_ms: int | None = None
     suggestions: dict[str, Suggestion] = field(default_factory=dict)
     spent: set[str] = field(default_factory=set)
-    last_cycle: Decision | None = None
-    last_hold: Decision | None = None
+    last_said: dict[str, Decision] = field(default_factory=dict)
 
     # -- rule events ---------------------------------------------------------------------------
     def event(self, e: RuleEvent, decision: Decision | None) -> None:
@@ -422,9 +435,7 @@ class _Fold:
 
     def _cycle(self, d: Decision) -> None:
         if d.kind == "cycle":
-            self.last_cycle = d
-            if d.act == "hold":
-                self.last_hold = d
+            self.last_said[channel(d.act, d.data.get("cause"))] = d
         if d.applied:
             self._spend(d)
         else:
@@ -437,8 +448,11 @@ class _Fold:
             self.last_hard_at_ms = d.at_ms
 
     def _returned(self, d: Decision) -> None:
-        cause = d.data.get("cause")
-        if cause not in NOT_FRUITLESS:
+        """A return that was written: the steps it undoes are over, an excursion without gain is counted."""
+        undoes = d.data.get("undoes")
+        if isinstance(undoes, list):
+            self._end_steps((str(u) for u in undoes), Phase.ROLLED_BACK)
+        if d.data.get("scope") == "excursion" and d.data.get("cause") not in NOT_FRUITLESS:
             self._fruitless(d)
 
     def _fruitless(self, d: Decision) -> None:
@@ -481,12 +495,12 @@ class _Fold:
             ended = change.ended
             if change.kind not in OURS and verdict is Verdict.IMPROVED:
                 ended = Phase.CONFIRMED
-            self._put(replace(change, verdict=verdict, verdict_at_ms=d.at_ms, ended=ended))
+            self._put(replace(change, verdict=verdict, verdict_at_ms=d.at_ms, ended=ended, recorded=True))
         elif d.act == "supersede" and change is not None:
-            self._put(replace(change, ended=Phase.SUPERSEDED))
+            self._put(replace(change, ended=change.ended or Phase.SUPERSEDED, recorded=True))
         elif d.act == "reobserve" and change is not None:
             start = int(d.data.get("from_ms") or change.window_from_ms)
-            self._put(replace(change, window_from_ms=start, observed_epochs=change.observed_epochs + 1))
+            self._put(replace(change, window_from_ms=start, reobserved_at_ms=d.at_ms))
         elif d.act == "excursion" and self.excursion is not None:
             self.excursion = replace(
                 self.excursion,
@@ -597,11 +611,13 @@ class _Fold:
             self.suggestions[known.id] = replace(known, ended=Phase.REJECTED, snoozed_until_at_ms=until)
 
 
-def fold(
-    decisions: Sequence[Decision], events: Sequence[RuleEvent], settings: Settings, clock_ms: int
-) -> Life:
-    """The picture that the records give under `settings`, at `clock_ms` on the steady clock."""
-    f = _Fold(settings=settings, clock_ms=clock_ms)
+def fold(decisions: Sequence[Decision], events: Sequence[RuleEvent], settings: Settings) -> Life:
+    """The picture that the records give under `settings`.
+
+    Independent of the clock, so that it may be kept as long as no record is added; what time ends
+    (bars, pauses, rests) is asked with the clock, see `Life.bars_at` and its neighbours.
+    """
+    f = _Fold(settings=settings)
     f.values = {r.name: r.init for r in settings.rules.values()}
     f.anchor = dict(f.values)
     by_id = {d.id: d for d in decisions}
@@ -622,9 +638,9 @@ def fold(
         open=tuple(f.open.values()),
         excursion=f.excursion,
         look=f.look,
-        bars=tuple(b for b in f.bars.values() if b.until_at_ms > clock_ms),
-        pauses={r: p for r, p in f.pauses.items() if p.until_at_ms > clock_ms},
-        rests={r: t for r, t in f.rests.items() if t > clock_ms},
+        bars=tuple(f.bars.values()),
+        pauses=f.pauses,
+        rests=f.rests,
         regime=f.regime,
         regime_from_ms=f.regime_from_ms,
         fruitless=f.fruitless,
@@ -635,10 +651,14 @@ def fold(
         last_confirm_ts_ms=f.last_confirm_ts_ms,
         suggestions=tuple(f.suggestions.values()),
         spent=frozenset(f.spent),
-        last_cycle=f.last_cycle,
-        last_hold=f.last_hold,
+        last_said=f.last_said,
         orphans=orphans(decisions, events),
     )
+
+
+def channel(act: str | None, cause: object) -> str:
+    """What a cycle's record talks about: exploring (a hold or a step), or one kind of way back."""
+    return "explore" if act in (None, "hold", "step") else f"{act}/{cause}"
 
 
 def orphans(decisions: Iterable[Decision], events: Iterable[RuleEvent]) -> dict[str, tuple[str, ...]]:

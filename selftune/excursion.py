@@ -1,0 +1,276 @@
+"""The unproven steps since the anchor, judged together: looks, budget, reversal look, way back verified.
+
+Answers "is where we are better than where we came from?" once no single change is open. Pure.
+Source: loop.md (judging, harm, regimes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from selftune.acts import (
+    HARM_CAUSES,
+    back_moves,
+    blind_reason,
+    confirm,
+    effect_json,
+    go_home,
+    harm_of,
+    look_over,
+)
+from selftune.domain import Effect, Reason, Verdict
+from selftune.guards import pace_s
+from selftune.harm import early_harm, probation_harm
+from selftune.judging import (
+    MAX_LOOKS,
+    P_EQUAL,
+    GapContrast,
+    equal_within,
+    gap_contrast,
+    judge_excursion,
+    judge_look,
+    targets_met,
+    verify_rollback,
+)
+from selftune.lifecycle import Change, ChangeKind, Excursion, Look
+from selftune.picture import Picture
+from selftune.plan import Act
+from selftune.seen import JUMP_SUM, LATEST
+
+IDLE_CYCLES = 6  # loop.md: no proposal for 6 cycles ends an excursion
+VERIFY_WITHIN = 10  # windows after a way back in which it can still be verified
+
+
+# ------------------------------------------------------------------------------- reversal look
+def reversal_look(p: Picture) -> tuple[Act, ...]:
+    """A look under way: restored if the left values prove better, else the return has happened."""
+    look = p.life.look
+    if look is None:
+        return ()
+    change = p.life.change(look.change)
+    if change is None:
+        return (look_over(look, "stay", (Reason("look.lost"),)),)
+    if look.disturbed:
+        return (look_over(look, "stay", (Reason("look.disturbed"),)),)
+    if p.snap.epoch_at_ms is not None and p.snap.epoch_at_ms > look.at_ms:
+        return (look_over(look, "stay", (Reason("look.clock_back"),)),)
+    if p.blind_too_long:
+        return (look_over(look, "stay", (blind_reason(p),)),)
+    if p.health.stale:
+        return ()
+    due_ms = change.ts_ms + round(p.settings.observe_window_s * 1000)
+    if not p.reached(due_ms):
+        return _look_harm(p, look, change)
+    effect = p.effect_of(change)
+    if not effect.final and p.snap.clock_ms - look.at_ms < 2 * p.settings.observe_window_s * 1000:
+        return ()
+    verdict = judge_look(effect, p.settings)
+    if verdict.restore:
+        return _restore(p, look, verdict.reasons, effect)
+    return (look_over(look, "stay", verdict.reasons, effect),)
+
+
+def _look_harm(p: Picture, look: Look, change: Change) -> tuple[Act, ...]:
+    """Early harm at the anchor ends the look early in favour of the values that were left."""
+    found = early_harm(
+        p.snap.series,
+        p.settings,
+        event_ms=change.ts_ms,
+        now_ms=p.snap.now_ms,
+        others_ms=[e.ts_ms for e in p.snap.records.events if e.key not in change.keys],
+    )
+    return _restore(p, look, found.reasons, None) if found.harmed else ()
+
+
+def _restore(p: Picture, look: Look, reasons: tuple[Reason, ...], effect: Effect | None) -> tuple[Act, ...]:
+    moves = back_moves(p.life, look.left, look.left, kind="restore")
+    if not p.mode.live:
+        return (look_over(look, "stay", (p.mode.reason, *reasons), effect),)
+    return (
+        look_over(look, "restore", reasons, effect),
+        Act(kind="cycle", act="restore", reasons=reasons, moves=moves, write=True, data={"cause": "look"}),
+    )
+
+
+# ------------------------------------------------------------------------------- verified rollback
+def verified(p: Picture) -> tuple[Act, ...]:
+    """After a rollback for harm: did going back undo the harm? If not, it was not ours."""
+    due = round(p.settings.observe_window_s * 1000)
+    for change in p.life.changes[-20:]:
+        if change.kind is not ChangeKind.RETURN or change.verified is not None:
+            continue
+        if change.cause not in HARM_CAUSES or p.health.stale or not p.reached(change.ts_ms + due):
+            continue
+        if p.snap.clock_ms - change.at_ms > VERIFY_WITHIN * due:
+            continue
+        harmed = _harmed_deltas(p, change)
+        effect = p.effect_of(change)
+        result = verify_rollback(effect, harmed, p.settings) if harmed else None
+        name = result.result.value if result else "undecided"
+        reasons = result.reasons if result else (Reason("verified.no_numbers"),)
+        warning = (
+            ({"severity": "warn", "rule": change.rules[0], "signal": {}, "note": "verified.not_ours"},)
+            if name == "not_ours"
+            else ()
+        )
+        return (
+            Act(
+                kind="verdict",
+                act="verified",
+                reasons=reasons,
+                data={"change": change.id, "result": name, "effect": effect_json(effect)},
+                warnings=warning,
+            ),
+        )
+    return ()
+
+
+def _harmed_deltas(p: Picture, change: Change) -> dict[str, float]:
+    d = p.decision(change.decision)
+    harm = d.data.get("harm") if d is not None else None
+    deltas = harm.get("deltas") if isinstance(harm, Mapping) else None
+    return {str(m): float(x) for m, x in deltas.items()} if isinstance(deltas, Mapping) else {}
+
+
+# ------------------------------------------------------------------------------- excursion
+def judged(p: Picture) -> tuple[Act, ...]:
+    """All unproven steps against the anchor: harm, looks, and what happens when the budget ends."""
+    exc = p.life.excursion
+    if exc is None or p.life.open or p.life.look is not None:
+        return ()
+    if p.blind_too_long:
+        why = blind_reason(p)
+        return go_home(p, exc, "blind", (why,), warn=False)
+    if p.health.stale:
+        return ()
+    if exc.contrast_ok and (harmed := _probation(p, exc)):
+        return harmed
+    if exc.contrast_ok and (looked := _look_at(p, exc)):
+        return looked
+    return _budget_end(p, exc)
+
+
+def _probation(p: Picture, exc: Excursion) -> tuple[Act, ...]:
+    """The watch goes on after the verdict, against the anchor's windows."""
+    found = probation_harm(
+        p.snap.series,
+        p.settings,
+        anchor=p.seen.at(_home(p, exc))[-LATEST:],
+        since_ms=exc.last_ts_ms,
+        now_ms=p.snap.now_ms,
+    )
+    if not found.harmed:
+        return ()
+    last = p.life.change(exc.steps[-1])
+    harm = harm_of(last, p.life.anchor[last.rules[-1]], found.deltas) if last else None
+    return go_home(p, exc, "probation_harm", found.reasons, harm=harm)
+
+
+def _look_at(p: Picture, exc: Excursion) -> tuple[Act, ...]:
+    """A judgement of the whole excursion at R, 2R, 4R, 8R after its last step, at most four."""
+    if exc.looks >= MAX_LOOKS or exc.looks_since_last >= MAX_LOOKS:
+        return ()
+    after_s = p.settings.observe_window_s * 2**exc.looks_since_last
+    if not p.reached(exc.last_ts_ms + after_s * 1000):
+        return ()
+    contrast = _contrast(p, exc)
+    if contrast is None:
+        return (_looked(exc, Verdict.INCONCLUSIVE, (Reason("excursion.no_windows"),)),)
+    report = judge_excursion(contrast, p.settings, exc.looks)
+    looked = _looked(exc, report.verdict, report.reasons, p_gain=report.p_gain, score_gain=report.score_gain)
+    if report.verdict is Verdict.IMPROVED and p.settings.confirm.value == "standard":
+        return looked, confirm(p, "improved", report.reasons)
+    if report.verdict is Verdict.WORSENED:
+        last = p.life.change(exc.steps[-1])
+        harm = harm_of(last, p.life.anchor[last.rules[-1]]) if last else None
+        return looked, *go_home(p, exc, "worsened", report.reasons, harm=harm)
+    return (looked,)
+
+
+def _looked(exc: Excursion, verdict: Verdict, reasons: tuple[Reason, ...], **data: Any) -> Act:
+    return Act(
+        kind="verdict",
+        act="excursion",
+        reasons=reasons,
+        data={"verdict": verdict.value, "look": exc.looks + 1, "steps": list(exc.steps), **data},
+    )
+
+
+def _home(p: Picture, exc: Excursion) -> dict[str, float]:
+    """All rule values as they would be at the anchor."""
+    return {**p.life.values, **{r: a for r, (a, _) in exc.displaced.items()}}
+
+
+def _contrast(p: Picture, exc: Excursion) -> GapContrast | None:
+    """Present windows minus the anchor's, calibrated on quiet pairs as far apart."""
+    home = _home(p, exc)
+    anchor = [w for w in p.seen.at(home) if w.end_ms <= exc.start_ts_ms]
+    present = [w for w in p.seen.at(p.life.values) if w.start_ms >= exc.last_ts_ms]
+    if not anchor or not present:
+        return None
+    return gap_contrast(anchor=anchor[-1], present=present[-1], quiet=p.quiet, settings=p.settings)
+
+
+def _budget_end(p: Picture, exc: Excursion) -> tuple[Act, ...]:
+    """When steps, time or ideas are spent: equal stays, the rest is looked at from home."""
+    why = _spent(p, exc)
+    if why is None:
+        return ()
+    contrast = _contrast(p, exc) if exc.contrast_ok else None
+    done = targets_met(p.windows, p.settings) >= P_EQUAL or why.code == "excursion.idle"
+    if contrast is not None and done and equal_within(contrast, p.settings):
+        return (confirm(p, "equal", (why, Reason("confirm.equal"))),)
+    if exc.reversal_used:
+        return go_home(p, exc, "budget", (why,), warn=False)
+    return go_home(p, exc, "budget", (why,), look=True, warn=False)
+
+
+def _spent(p: Picture, exc: Excursion) -> Reason | None:
+    """Why the excursion's budget is at its end; None while it runs."""
+    age_s = (p.snap.clock_ms - exc.start_at_ms) / 1000
+    since_s = (p.snap.clock_ms - exc.last_at_ms) / 1000
+    budget = p.settings.excursion
+    if age_s >= budget.max_s:
+        return Reason("excursion.time", {"observed": round(age_s), "limit": budget.max_s, "unit": "s"})
+    if not p.reached(exc.last_ts_ms + p.settings.observe_window_s * 1000):
+        return None
+    if not exc.contrast_ok and _regime_since(p, exc):
+        return Reason("excursion.regime")
+    looks_over = exc.looks >= MAX_LOOKS or exc.looks_since_last >= MAX_LOOKS or not exc.contrast_ok
+    if len(exc.steps) >= budget.max_steps and looks_over:
+        return Reason(
+            "excursion.steps", {"observed": len(exc.steps), "limit": budget.max_steps, "unit": "steps"}
+        )
+    if p.settings.confirm.value == "reversal" and len(exc.steps) >= budget.max_steps:
+        return Reason(
+            "excursion.steps", {"observed": len(exc.steps), "limit": budget.max_steps, "unit": "steps"}
+        )
+    if since_s >= IDLE_CYCLES * pace_s(p.settings):
+        return Reason(
+            "excursion.idle",
+            {"observed": round(since_s), "limit": IDLE_CYCLES * pace_s(p.settings), "unit": "s"},
+        )
+    return None
+
+
+def _regime_since(p: Picture, exc: Excursion) -> bool:
+    return p.life.regime_from_ms is not None and p.life.regime_from_ms >= exc.start_ts_ms
+
+
+def regime(p: Picture) -> tuple[Act, ...]:
+    """A jump of the response at unchanged values begins a new regime."""
+    if p.health.stale or p.life.open or p.life.look is not None:
+        return ()
+    found = p.seen.jumped(p.life.values)
+    if found is None:
+        return ()
+    start_ms, size = found
+    return (
+        Act(
+            kind="verdict",
+            act="regime",
+            reasons=(Reason("regime.jump", {"observed": round(size, 1), "limit": JUMP_SUM, "unit": "z²"}),),
+            data={"from_ms": start_ms},
+        ),
+    )

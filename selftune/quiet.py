@@ -1,0 +1,182 @@
+"""Where the stream was left alone: quiet stretches between rule events, and windows inside them.
+
+Answers "what was seen at these rule values, without anybody touching them?". Pure.
+Source: effects.md (states), loop.md (pace and data, drift over the gap).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from selftune.coarse import Coarse
+from selftune.config import Settings
+from selftune.domain import RuleEvent, WindowStat
+from selftune.health import pace_of
+from selftune.judging import QuietWindow
+from selftune.series import Floats, Series
+
+BATCH_S = 10.0  # batch means of 10 s (effects.md), also the coarse history's bin
+MIN_STRETCH_S = 90.0  # loop.md: event-free history counts in stretches of at least this
+MIN_SHARE = 0.7  # of the batches of a window must be there
+FULL_PACE = 0.99  # below this the root lives faster than the coarse bins; the samples serve instead
+
+
+def stretches(events_ms: Sequence[int], settle_s: float, start_ms: int, end_ms: int) -> list[tuple[int, int]]:
+    """Stretches of [start, end) that no event and no washout after one touches, oldest first."""
+    wash = round(settle_s * 1000)
+    found: list[tuple[int, int]] = []
+    at = start_ms
+    for t in sorted(events_ms):
+        if t + wash <= at:
+            continue
+        if t >= end_ms:
+            break
+        if t > at:
+            found.append((at, t))
+        at = max(at, t + wash)
+    if end_ms > at:
+        found.append((at, end_ms))
+    return found
+
+
+def quiet_history_s(series: Series, events_ms: Sequence[int], settings: Settings, now_ms: int) -> float:
+    """Seconds of event- and washout-free samples within `history_s` before now, long stretches only."""
+    if not len(series):
+        return 0.0
+    start = max(now_ms - round(settings.history_s * 1000), int(series.ts_ms[0]))
+    end = min(now_ms, int(series.ts_ms[-1]))
+    least = MIN_STRETCH_S * pace_of(settings) * 1000
+    return sum(b - a for a, b in stretches(events_ms, settings.settle_s, start, end) if b - a >= least) / 1000
+
+
+def quiet_windows(
+    series: Series,
+    coarse: Coarse,
+    events: Sequence[RuleEvent],
+    settings: Settings,
+    *,
+    regimes_ms: Sequence[int] = (),
+) -> tuple[QuietWindow, ...]:
+    """Adjacent windows of `observe_window_s` inside the quiet stretches, oldest first, with their values.
+
+    The standard errors are those of batch means (10 s batches), so that autocorrelation is inside.
+    """
+    grid = _grid(series, coarse, settings)
+    if not len(grid):
+        return ()
+    bin_ms = grid.bin_ms
+    k = max(2, round(settings.observe_window_s * 1000 / bin_ms))
+    end_ms = int(grid.start_ms[-1]) + bin_ms
+    windows: list[QuietWindow] = []
+    timeline = _Timeline(events, settings)
+    for a, b in stretches([e.ts_ms for e in events], settings.settle_s, int(grid.start_ms[0]), end_ms):
+        if b - a < k * bin_ms:
+            continue
+        first = -(-a // bin_ms) * bin_ms
+        n = (b - first) // (k * bin_ms)
+        if n < 1:
+            continue
+        values = timeline.at(a)
+        means, errors, counts = _tiles(grid, settings.metrics, first, int(n), k)
+        for i in range(int(n)):
+            start = first + i * k * bin_ms
+            stats = {
+                m: WindowStat(
+                    mean=_or_none(means[m][i]),
+                    se=_or_none(errors[m][i]),
+                    n=int(counts[m][i]),
+                    start_ms=start,
+                    end_ms=start + k * bin_ms,
+                )
+                for m in settings.metrics
+            }
+            if any(s.mean is not None for s in stats.values()):
+                windows.append(
+                    QuietWindow(
+                        start_ms=start,
+                        end_ms=start + k * bin_ms,
+                        values=values,
+                        regime=sum(1 for r in regimes_ms if r <= start),
+                        stats=stats,
+                    )
+                )
+    return tuple(windows)
+
+
+def _grid(series: Series, coarse: Coarse, settings: Settings) -> Coarse:
+    """The coarse history; where the root lives faster than it, means of the samples on a finer grid."""
+    pace = pace_of(settings)
+    if pace >= FULL_PACE:
+        return coarse
+    bin_ms = max(1, round(BATCH_S * pace * 1000))
+    if not len(series):
+        return Coarse.empty(settings.metrics)
+    index = series.ts_ms // bin_ms
+    starts, inverse = np.unique(index, return_inverse=True)
+    count, mean = {}, {}
+    for m in settings.metrics:
+        values = series.values.get(m)
+        valid = np.isfinite(values) if values is not None else np.zeros(len(series), bool)
+        n = np.bincount(inverse[valid], minlength=len(starts)).astype(np.int64)
+        total = (
+            np.bincount(inverse[valid], weights=values[valid], minlength=len(starts))
+            if values is not None
+            else np.zeros(len(starts))
+        )
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean[m] = np.where(n > 0, total / n, np.nan)
+        count[m] = n
+    return Coarse(start_ms=starts * bin_ms, count=count, mean=mean, bin_ms=bin_ms)
+
+
+def _tiles(
+    grid: Coarse, metrics: Sequence[str], first: int, n: int, k: int
+) -> tuple[Mapping[str, Floats], Mapping[str, Floats], Mapping[str, Floats]]:
+    """Mean, standard error and sample count of `n` windows of `k` bins from `first` on."""
+    slot = (grid.start_ms - first) // grid.bin_ms
+    inside = (slot >= 0) & (slot < n * k)
+    slot = slot[inside]
+    means, errors, counts = {}, {}, {}
+    for m in metrics:
+        x = np.full(n * k, np.nan)
+        c = np.zeros(n * k)
+        if m in grid.mean:
+            x[slot] = grid.mean[m][inside]
+            c[slot] = grid.count[m][inside]
+        tiles = x.reshape(n, k)
+        there = np.isfinite(tiles)
+        enough = there.sum(axis=1) >= max(2, MIN_SHARE * k)
+        size = np.maximum(there.sum(axis=1), 2)
+        total = np.where(there, tiles, 0.0).sum(axis=1)
+        mean = total / size
+        spread = np.where(there, (tiles - mean[:, None]) ** 2, 0.0).sum(axis=1) / (size - 1)
+        means[m] = np.where(enough, mean, np.nan)
+        errors[m] = np.where(enough, np.sqrt(spread / size), np.nan)
+        counts[m] = c.reshape(n, k).sum(axis=1)
+    return means, errors, counts
+
+
+class _Timeline:
+    """Which rule values were in force at an instant of the metrics' time."""
+
+    def __init__(self, events: Sequence[RuleEvent], settings: Settings) -> None:
+        self._init = {r.name: r.init for r in settings.rules.values()}
+        named = [e for e in events if e.rule in self._init and e.new is not None]
+        self._events = sorted(named, key=lambda e: e.ts_ms)
+        self._i = 0
+        self._values = dict(self._init)
+
+    def at(self, ms: int) -> dict[str, float]:
+        """The values in force at `ms`; asked in rising order."""
+        while self._i < len(self._events) and self._events[self._i].ts_ms <= ms:
+            e = self._events[self._i]
+            assert e.new is not None
+            self._values[e.rule] = e.new
+            self._i += 1
+        return dict(self._values)
+
+
+def _or_none(x: float) -> float | None:
+    return float(x) if np.isfinite(x) else None
