@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import yaml
 from filelock import FileLock, Timeout
 
+from selftune.config import check
 from selftune.domain import LockHeld, Reason, Refused, StorageError
-from selftune.files import append, replace
+from selftune.files import append, read_small, replace
 from selftune.plants import PlantSpec, seed_plant, shifting
 from selftune.simulate import Plant
 from selftune.tuned import MetricsFile, RuleTail, iso, newest
@@ -36,6 +36,7 @@ SHIPPED_SETTINGS = Path(__file__).parent / "shipped" / "self_tuning.yaml"
 MADE_BY = "selftune demo"
 FAST_S = 3600.0  # plant time that --fast writes unless told
 _CATCH_UP_S = 60.0  # a longer standstill leaves a gap, as it would in a real system
+_SETTINGS_LIMIT = 256 * 1024
 _WRITTEN = (
     "configs/self_tuning.yaml",
     "controls/rules_history.jsonl",
@@ -235,12 +236,10 @@ def _copy_settings(home: Path) -> None:
 
 
 def _zone(home: Path) -> tzinfo:
-    """The zone of the demo's settings; the seed's where they cannot be read."""
-    try:
-        settings = yaml.safe_load((home / "configs" / "self_tuning.yaml").read_text(encoding="utf-8"))
-        return ZoneInfo(settings["timezone"])
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        return ZoneInfo("Asia/Seoul")
+    """The zone of the demo's settings; the default one where they are not whole: a plant needs no others."""
+    text = read_small(home / "configs" / "self_tuning.yaml", _SETTINGS_LIMIT) or b""
+    settings, _ = check(text, "self_tuning.yaml")
+    return ZoneInfo(settings.timezone if settings else "Asia/Seoul")
 
 
 @contextmanager

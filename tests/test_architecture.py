@@ -23,11 +23,11 @@ LAYERS: dict[int, list[str]] = {
         config
     """.split(),
     1: """
-        book records gather evidence lifecycle mode
+        book records gather evidence lifecycle excursion mode
         series rows intake ring coarse downsample
         effects effectrows judging harm contrast quiet health
         objective guards policy policies
-        plan picture seen watch cycle acting hands
+        plan picture seen watch cycle acts acting hands
         wording korean
     """.split(),
     2: """

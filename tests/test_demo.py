@@ -310,10 +310,19 @@ def test_a_disk_that_does_not_take_it_is_said(tmp_path: Path) -> None:
 def test_settings_that_a_person_changed_stay(tmp_path: Path) -> None:
     path = tmp_path / "logs/demo/configs/self_tuning.yaml"
     path.parent.mkdir(parents=True)
-    path.write_text("timezone: UTC\n", encoding="utf-8")
+    mine = SHIPPED_SETTINGS.read_text(encoding="utf-8") + "\ntimezone: UTC\n"
+    path.write_text(mine, encoding="utf-8")
     run_demo(tmp_path, fast=True, seconds=1, now_ms=lambda: NOW)
-    assert path.read_text(encoding="utf-8") == "timezone: UTC\n"
+    assert path.read_text(encoding="utf-8") == mine
     assert rows(tmp_path)[0]["ts"].endswith("+00:00")
+
+
+def test_settings_that_are_not_whole_do_not_stop_the_plant(tmp_path: Path) -> None:
+    path = tmp_path / "logs/demo/configs/self_tuning.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("targets: {", encoding="utf-8")
+    assert run_demo(tmp_path, fast=True, seconds=1, now_ms=lambda: NOW).rows == 5
+    assert rows(tmp_path)[0]["ts"].endswith("+09:00")
 
 
 def test_the_shipped_settings_are_those_of_the_checkout() -> None:
