@@ -149,7 +149,7 @@ class CoarseBook:
         if not parts:
             return
         starts = np.concatenate([p[0] for p in parts])
-        a = int(np.searchsorted(starts, starts[-1] - self._keep_ms))
+        a = int(np.searchsorted(starts, starts[-1] - self._keep_ms, side="right"))
         self._bins = (
             starts[a:],
             np.concatenate([p[1] for p in parts], axis=1)[:, a:],

@@ -26,6 +26,7 @@ from selftune.source import LineCutter, Source, Unavailable, opened
 HEAD_BYTES = 1 << 16
 _PROBE_BYTES = 1 << 12
 _STRIDE = 1 << 18
+_HAYSTACK = 1 << 14  # below this reading is cheaper than searching
 _MAX_PROBES = 4096
 _CHUNK = 1 << 22
 _MARGIN_MS = 2 * BACK_MS
@@ -134,11 +135,28 @@ class History:
         )
 
     def _read(self, stretch: _Stretch, start_ms: int, end_ms: int) -> Series:
-        low = int(np.searchsorted(stretch.instants, start_ms - _MARGIN_MS, side="left")) - 1
-        high = int(np.searchsorted(stretch.instants, end_ms + _MARGIN_MS, side="right"))
-        begin = int(stretch.offsets[max(0, low)])
-        end = int(stretch.offsets[high]) if high < len(stretch.offsets) else stretch.end
+        first, last = start_ms - _MARGIN_MS, end_ms + _MARGIN_MS
+        low = int(np.searchsorted(stretch.instants, first, side="left")) - 1
+        high = int(np.searchsorted(stretch.instants, last, side="right"))
+        edges = [*stretch.offsets.tolist(), stretch.end]
+        # The first block and the last may hold a jump of the clock: they are read whole.
+        begin, end = edges[max(0, low)], edges[high]
+        if low > 0:
+            begin = self._narrow(begin, edges[low + 1], first)[0]
+        if 1 < high < len(edges) - 1:
+            end = self._narrow(max(begin, edges[high - 1]), end, last)[1]
         return self._parse(begin, end, start_ms, end_ms)
+
+    def _narrow(self, low: int, high: int, instant_ms: int) -> tuple[int, int]:
+        """Offsets low and high brought closer, rows at low before the instant and at high not."""
+        assert self._header is not None
+        while high - low > _HAYSTACK:
+            middle = (low + high) // 2
+            found = instant_at(self._source, self._parser, self._header, middle)
+            if found is None:
+                break
+            low, high = (middle, high) if found < instant_ms else (low, middle)
+        return low, high
 
     # -------------------------------------------------------------- reading them
     def _parse(self, begin: int, end: int, start_ms: int, end_ms: int) -> Series:
