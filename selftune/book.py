@@ -166,12 +166,15 @@ class EventDraft:
     look: bool = False
 
 
-RESERVED = frozenset({"v", "ts", "id", "applied", "intended", "approvals_head"})
+RESERVED = frozenset({"v", "ts", "id", "applied", "intended"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionDraft:
-    """A decision line to be, and the events it intends; the commit fills what `RESERVED` names."""
+    """A decision line to be, and the events it intends; the commit fills what `RESERVED` names.
+
+    It also fills `approvals_head`, over what `data` says: only under the lock is the head known.
+    """
 
     data: JsonDict
     events: tuple[EventDraft, ...] = ()
