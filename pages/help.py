@@ -15,26 +15,26 @@ ui.require()
 
 TERMS = ("metric", "target", "rule", "delta", "score", "anchor", "excursion")
 ROLES = ("viewer", "operator", "reviewer", "admin")
-# The same ink and shapes as on the charts; `currentColor` follows the reader's theme.
+# The same colours and shapes as on the charts, as characters that every reader's font has.
 MARKS = {
-    "confirmed": '<circle cx="9" cy="9" r="6" fill="#009E73" stroke="#009E73"/>',
-    "rolled_back": '<path d="M4 4L14 14M4 14L14 4" stroke="#D55E00" stroke-width="2.5" fill="none"/>',
-    "inconclusive": '<circle cx="9" cy="9" r="6" fill="none" stroke="#7F7F7F" stroke-width="2"/>',
-    "open": '<path d="M9 3L15 14H3Z" fill="none" stroke="#3A8FCB" stroke-width="2"/>',
-    "target": '<path d="M0 9H18" stroke="currentColor" stroke-width="2" stroke-dasharray="5 3"/>',
-    "band": '<path d="M0 4H18V14H0Z" fill="#56B4E9" opacity=".4"/><path d="M0 9H18" stroke="#3A8FCB" stroke-width="2"/>',
-    "blind": '<path d="M1 16L7 2M6 16L12 2M11 16L17 2" stroke="currentColor" stroke-width="1.5" opacity=".6"/>',
+    "confirmed": ("●", "#009E73"),
+    "rolled_back": ("✕", "#D55E00"),
+    "inconclusive": ("○", "#7F7F7F"),
+    "open": ("△", "#3A8FCB"),
+    "target": ("╌╌", "inherit"),
+    "band": ("▆", "#56B4E9"),
+    "blind": ("▨", "inherit"),
 }
 LOOP_STYLE = """<style>
-.st-loop{list-style:none;margin:0;padding:0;display:flex;flex-wrap:wrap;gap:.6rem;align-items:stretch}
-.st-loop li{flex:1 1 9.5rem;border:1px solid color-mix(in srgb,currentColor 25%,transparent);border-radius:.6rem;
-padding:.7rem .8rem;position:relative}
+.st-loop{display:flex;flex-wrap:wrap;gap:.6rem;align-items:stretch}
+.st-loop>div{flex:1 1 9.5rem;border:1px solid color-mix(in srgb,currentColor 25%,transparent);
+border-radius:.6rem;padding:.7rem .8rem}
 .st-loop b{display:block;margin-bottom:.25rem}
 .st-loop i{font-style:normal;font-weight:700;opacity:.75;margin-right:.35rem}
 .st-again{margin:.6rem 0 0;text-align:center}
-.st-marks{list-style:none;margin:0;padding:0;display:grid;gap:.45rem;grid-template-columns:repeat(auto-fit,minmax(19rem,1fr))}
-.st-marks li{display:flex;gap:.6rem;align-items:center}
-.st-marks svg{flex:none}
+.st-marks{display:grid;gap:.45rem;grid-template-columns:repeat(auto-fit,minmax(min(19rem,100%),1fr))}
+.st-marks>div{display:flex;gap:.6rem;align-items:baseline}
+.st-marks em{flex:none;width:1.6rem;text-align:center;font-style:normal;font-weight:700}
 </style>"""
 
 
@@ -79,22 +79,24 @@ def main() -> None:
 def loop_picture(say: Say) -> str:
     """The round as five boxes in an ordered list: a picture that a screen reader reads in order."""
     steps = "".join(
-        f"<li><b><i>{n}</i>{escape(say(f'help.step{n}'))}</b>{escape(say(f'help.step{n}_text'))}</li>"
+        f'<div role="listitem"><b><i>{n}</i>{escape(say(f"help.step{n}"))}</b>'
+        f"{escape(say(f'help.step{n}_text'))}</div>"
         for n in range(1, 6)
     )
     return (
-        f'{LOOP_STYLE}<ol class="st-loop">{steps}</ol><p class="st-again">↻ {escape(say("help.again"))}</p>'
+        f'{LOOP_STYLE}<div role="list" class="st-loop">{steps}</div>'
+        f'<p class="st-again">↻ {escape(say("help.again"))}</p>'
     )
 
 
 def marks(say: Say) -> str:
     """The legend of all charts: shape, colour and word."""
     rows = "".join(
-        f'<li><svg width="18" height="18" viewBox="0 0 18 18" aria-hidden="true">{shape}</svg>'
-        f"<span>{word(name, say)}</span></li>"
-        for name, shape in MARKS.items()
+        f'<div role="listitem"><em aria-hidden="true" style="color:{colour}">{shape}</em>'
+        f"<span>{word(name, say)}</span></div>"
+        for name, (shape, colour) in MARKS.items()
     )
-    return f'{LOOP_STYLE}<ul class="st-marks">{rows}</ul>'
+    return f'{LOOP_STYLE}<div role="list" class="st-marks">{rows}</div>'
 
 
 def word(name: str, say: Say) -> str:

@@ -74,13 +74,10 @@ def metric_cards(now: Now, cards: list[MetricCard], say: Say) -> None:
     """A card a metric: value, distance to the target in words, its last minutes."""
     look = ui.look(now)
     for column, card in zip(st.columns(len(cards)), cards, strict=True):
-        with column, st.container(border=True):
+        with column, st.container(border=True, gap="xsmall"):
             st.metric(say.metric(card.metric), number(card.value), help=mean_of(say))
             colour, icon = FACES[card.standing]
             st.badge(standing(card, say), icon=icon, color=colour)  # type: ignore[arg-type]
-            if card.limit is not None:
-                side = "card.at_most" if card.at_most else "card.at_least"
-                st.write(say(side, limit=number(card.limit)))
             ui.chart(
                 little(now, card, look, say), say, key=f"spark_{card.metric}", sentence=False, table=False
             )
@@ -92,11 +89,15 @@ def mean_of(say: Say) -> str:
 
 
 def standing(card: MetricCard, say: Say) -> str:
-    """'on target', '0.018 too high', 'no value'."""
+    """'0.018 too high · target at most 0.300': the word first, then what it is held against."""
     if card.standing is Standing.MISSED:
         key = "card.standing_missed_high" if card.at_most else "card.standing_missed_low"
-        return say(key, gap=number(card.gap))
-    return say(f"card.standing_{card.standing.value}")
+        words = say(key, gap=number(card.gap))
+    else:
+        words = say(f"card.standing_{card.standing.value}")
+    if card.limit is None:
+        return words
+    return f"{words} · {say('card.at_most' if card.at_most else 'card.at_least', limit=number(card.limit))}"
 
 
 def little(now: Now, card: MetricCard, look: Look, say: Say) -> ChartView:

@@ -99,7 +99,10 @@ class ChartView:
     @property
     def empty(self) -> bool:
         """True when there is nothing to draw."""
-        return all(len(next(iter(c.values()), ())) == 0 for c in self.datasets.values())
+        frame = ("window", "blind", "goals", "bounds", "zero", "good", "frame", "reach")
+        return all(
+            len(next(iter(c.values()), ())) == 0 for name, c in self.datasets.items() if name not in frame
+        )
 
     def self_contained(self) -> JsonDict:
         """The specification with its data inside as plain JSON, for exports and tests."""

@@ -86,7 +86,8 @@ def linked_panels(
     metrics = tuple(buckets.mean)
     names = tuple(say.metric(m) for m in metrics)
     strip_at = metrics.index(strip) if strip in metrics else 0
-    spec = _panels_spec(look, names, strip_at, _event_words(say), say("chart.strip_title"))
+    marked = any(span.start_ms <= e.t_ms < span.end_ms for e in events)
+    spec = _panels_spec(look, names, strip_at, _event_words(say) if marked else (), say("chart.strip_title"))
     rows = [(i, limit, text) for i, m in enumerate(metrics) for limit, text in _limits(targets.get(m))]
     goals = {"panel": [r[0] for r in rows], "v": [r[1] for r in rows], "label": [r[2] for r in rows]}
     where = span_text(span.start_ms, span.end_ms, look.zone)
@@ -99,9 +100,10 @@ def linked_panels(
             **_span_columns(span, look.zone),
         },
         alt=say("chart.panels_alt", metrics=", ".join(names), span=where, events=len(events)),
-        sentence=say("chart.panels_sentence", span=where, buckets=len(buckets), samples=buckets.samples),
+        sentence=say("chart.panels_sentence", span=where, buckets=len(buckets), samples=buckets.samples)
+        + _blind_words(span, say),
         table=_bucket_table(buckets, metrics, look.zone, say),
-        selections=("pick",),
+        selections=("pick",) if marked else (),
     )
 
 
@@ -137,9 +139,10 @@ def _panel(
         _blind_layer(look, x),
         *_goal_layers(look, i),
         _mean(look, i, x),
-        _event_rules(x),
     ]
-    if top:
+    if words:
+        layers.append(_event_rules(x))
+    if top and words:
         layers.append(_event_markers(look, words, x, pick=True))
     return alt.layer(*layers).properties(height=PANEL_HEIGHT, title=name)
 
@@ -157,7 +160,10 @@ def metric_chart(
 ) -> ChartView:
     """One metric with its target, the events, and its newest value as a dot."""
     name = say.metric(metric)
-    spec = _metric_spec(look, _event_words(say), (say("chart.mean"), say("chart.low"), say("chart.high")))
+    marked = any(span.start_ms <= e.t_ms < span.end_ms for e in events)
+    spec = _metric_spec(
+        look, _event_words(say) if marked else (), (say("chart.mean"), say("chart.low"), say("chart.high"))
+    )
     where = span_text(span.start_ms, span.end_ms, look.zone)
     newest = _newest(buckets, metric)
     goal = " · ".join(text for _, text in _limits(target)) or say("chart.no_target")
@@ -185,7 +191,7 @@ def metric_chart(
             value=number(newest[1] if newest else None),
             goal=goal,
         ),
-        sentence=say("chart.metric_sentence", span=where, goal=goal),
+        sentence=say("chart.metric_sentence", span=where, goal=goal) + _blind_words(span, say),
         table=_bucket_table(buckets, (metric,), look.zone, say),
     )
 
@@ -212,8 +218,7 @@ def _metric_spec(look: Look, words: tuple[str, ...], hover: tuple[str, str, str]
         *_goal_layers(look, 0),
         _mean(look, 0, x),
         probe,
-        _event_rules(x),
-        _event_markers(look, words, x),
+        *([_event_rules(x), _event_markers(look, words, x)] if words else []),
         newest.mark_point(filled=True, size=60, color=look.colours.line, opacity=1),
         newest.mark_text(dy=-11, align="right", fontWeight=600, color=look.colours.text).encode(
             text="label:N"
@@ -519,14 +524,20 @@ def _event_words(say: Say) -> tuple[str, ...]:
     return (*(say(f"chart.outcome_{o.value}") for o in Outcome), say("chart.change"), say("chart.outcome"))
 
 
+def _blind_words(span: Span, say: Say) -> str:
+    """One more sentence where the picture ends before the window does."""
+    return "" if span.blind_ms is None else " " + say("chart.blind")
+
+
 def _span_columns(span: Span, zone: str) -> dict[str, Columns]:
     blind = span.blind_ms is not None and span.blind_ms < span.end_ms
     start = span.blind_ms if blind and span.blind_ms is not None else span.end_ms
     return {
         "window": {"t": wall_times([span.start_ms, span.end_ms], zone)},
         "blind": {
-            "t": wall_times([max(start, span.start_ms)] if blind else [], zone),
-            "t2": wall_times([span.end_ms] if blind else [], zone),
+            # Without a blind stretch its width is nothing; an empty dataset would make Vega complain.
+            "t": wall_times([max(start, span.start_ms)], zone),
+            "t2": wall_times([span.end_ms], zone),
         },
     }
 

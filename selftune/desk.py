@@ -129,7 +129,7 @@ class Desk:
             return
         self._raw = raw
         try:
-            self._settings = parse(raw, SETTINGS_FILE)
+            self._settings = parse(raw, file=SETTINGS_FILE)
             self._problems = ()
         except InputError as error:
             self._problems = error.problems

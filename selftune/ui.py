@@ -119,7 +119,7 @@ def language_links(say: Say) -> None:
     links = [
         f'<a href="{base.rstrip("/")}/language/{code}?back={back}" target="_self" lang="{code}"'
         f"{' aria-current=true' if code == say.language else ''}"
-        f' style="padding:.3rem .6rem;border-radius:.4rem;border:1px solid currentColor;'
+        f' style="padding:.3rem .6rem;border-radius:.4rem;color:inherit;border:1px solid currentColor;'
         f'{"font-weight:700;" if code == say.language else "text-decoration:none;opacity:.85;"}">{name}</a>'
         for code, name in (("ko", "한국어"), ("en", "English"))
     ]

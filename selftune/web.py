@@ -56,7 +56,7 @@ SECURITY_HEADERS: Mapping[str, str] = {
 
 
 def data_root(environ: Mapping[str, str]) -> Path:
-    """The data root as the contract orders it: SELFTUNE_ROOT, else the checkout if it has settings, else here."""
+    """The data root: SELFTUNE_ROOT, else the checkout if it has settings, else the current folder."""
     if environ.get("SELFTUNE_ROOT"):
         return Path(environ["SELFTUNE_ROOT"]).resolve()
     checkout = Path(__file__).resolve().parent.parent
@@ -138,7 +138,7 @@ def allowed_hosts(root: Path) -> Callable[[], frozenset[str]]:
 def _settings(root: Path) -> Settings | None:
     raw = read_small(root / SETTINGS_FILE, SETTINGS_BYTES)
     try:
-        return None if raw is None else parse(raw, SETTINGS_FILE)
+        return None if raw is None else parse(raw, file=SETTINGS_FILE)
     except InputError:
         return None  # fail closed: without valid settings no host and no view is allowed by them
 
