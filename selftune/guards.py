@@ -47,8 +47,8 @@ class Situation:
     warn: tuple[Reason, int] | None = None
     settings_problem: Reason | None = None
     lease_ok: bool = True
-    paused_by: Reason | None = None
     windows_n: Mapping[str, int] = field(default_factory=dict)
+    window_s: float = 0.0
 
     def wall(self, at_ms: float) -> int | None:
         """An instant of the steady clock as wall time, None for never."""
@@ -132,12 +132,14 @@ def rate(s: Situation) -> GuardCheck:
 
 
 def samples(s: Situation) -> GuardCheck:
-    """Every weighted metric needs enough valid samples in the present window."""
-    need = 0.7 * s.settings.min_samples
+    """Every weighted metric needs its share of valid samples in the present window, short as it may be."""
+    need = 0.7 * s.settings.min_samples * min(1.0, s.window_s / s.settings.observe_window_s)
     low = {m: n for m, n in s.windows_n.items() if s.settings.weights.get(m, 0) > 0 and n < need}
     worst = min(low, key=lambda m: low[m]) if low else None
     seen = min(s.windows_n.values(), default=0)
-    return _check("samples", worst is None, low[worst] if worst else seen, need, "samples", metric=worst)
+    return _check(
+        "samples", worst is None, low[worst] if worst else seen, round(need), "samples", metric=worst
+    )
 
 
 def gaps(s: Situation) -> GuardCheck:

@@ -303,6 +303,7 @@ class Picture:
             settings_problem=self.snap.settings_problem,
             lease_ok=self.snap.lease_ok,
             windows_n={m: w.n for m, w in self.windows.items()},
+            window_s=max(((w.end_ms - w.start_ms) / 1000 for w in self.windows.values()), default=0.0),
         )
 
     @cached_property
