@@ -34,7 +34,7 @@ def mend(text: str, file: str) -> tuple[str, list[Problem]]:
         if blanks != line:
             problems.append(Problem(code="odd_blank", file=file, line=i))
         if spaced != blanks:
-            params = {"found": blanks.strip()[:120], "mend": spaced.strip()[:120]}
+            params = {"found": _code(blanks), "mend": _code(spaced)}
             problems.append(Problem(code="missing_space_after_colon", file=file, line=i, params=params))
         lines.append(spaced)
     return "\n".join(lines), problems
@@ -66,6 +66,12 @@ def _spaces(line: str, known: frozenset[str] | set[str]) -> str:
     line = _BEFORE_BRACKET.sub(space, line)
     free = _outside(line)
     return _BEFORE_VALUE.sub(lambda m: space(m) if m.group(1) in known else m.group(), line)
+
+
+def _code(line: str) -> str:
+    """The line without indent and comment, short enough to show."""
+    comment = re.search(r"\s#", line)
+    return (line[: comment.start()] if comment else line).strip()[:120]
 
 
 def _outside(line: str) -> list[bool]:

@@ -235,9 +235,12 @@ class _Check:
             self.fail("empty_section" if empty else "not_a_section", node, path)
             return None
         for inner in node.pairs:
-            if inner.key.text not in known:
-                name = inner.key.text
-                self.fail("unknown_key", inner.key, (*path, name), found=name, nearest=nearest(name, known))
+            name = inner.key.text
+            if name not in known and name.isdigit() and node.flow:
+                self.fail("decimal_comma", inner.key, path, found=name)  # `{ max: 0,05 }` is two entries
+            elif name not in known:
+                near = nearest(name, known)
+                self.fail("unknown_key", inner.key, (*path, name), found=name, nearest=near)
         return {p.key.text: p.value for p in reversed(node.pairs) if p.key.text in known}
 
     # -- scalars
@@ -296,10 +299,10 @@ class _Check:
 
     # -- entries
     def target(self, pair: Pair, path: Path) -> Target | None:
+        before = len(self.problems)
         keys = self.entries(pair, path, TARGET_KEYS)
         if keys is None:
             return None
-        before = len(self.problems)
         top, bottom = (self.number(keys.get(k), (*path, k)) for k in LIMIT_KEYS)
         scale_field = Field("scale", Kind.NUMBER, None, least=0, most=LARGEST, above=True)
         scale = self.number(keys.get("scale"), (*path, "scale"), field=scale_field)

@@ -5,10 +5,11 @@ sentence that holds the code. The catalogue (language -> key -> template) is loa
 
 Templates: `{name}` is a parameter; `{name:spec}` says how, with the parts of `spec` set apart by `|`:
 `dur` (seconds in words), `time` (instant, HH:MM:SS), `date`, `+` (signed), `pct` (0..1 as per cent),
-`int`, `unit` (a number with the unit in the parameter `unit`), `.3f` or `.0%` (Python's own), and a
-Korean particle: `{rule:은는}`, `{limit:dur|을를}`. `[[…{name}…]]` is left out when `name` is absent or
-None. `{{` and `}}` are braces. Without a spec the value says how: a name in `*_s` is a duration, one in
-`*_ms` an instant, and a word under a name of `WORD_KINDS` is shown by its entry (`metric.risk_band`).
+`int`, `unit` (a number with the unit in the parameter `unit`), `q` (as typed, between backticks), `.3f`
+or `.0%` (Python's own), and a Korean particle: `{rule:은는}`, `{limit:dur|을를}`. `[[…{name}…]]` is left
+out when `name` is absent or None. `{{` and `}}` are braces. Without a spec the value says how: a name in
+`*_s` is a duration, one in `*_ms` an instant, and a word under a name of `WORD_KINDS` is shown by its
+entry (`metric.risk_band`).
 """
 
 from __future__ import annotations
@@ -156,6 +157,8 @@ def _value(name: str, value: Any, how: str, page: _Page) -> str:
         value = value.value
     if value is None:
         return page.words.get("common.none", "–")
+    if how == "q":
+        return f"`{plain(str(value))}`"
     if isinstance(value, bool):
         return page.words.get("common.yes" if value else "common.no", str(value).lower())
     if isinstance(value, str):
