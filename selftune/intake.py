@@ -13,7 +13,7 @@ Answers "which of these rows are samples now?". Pure; the present instant is han
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -62,7 +62,7 @@ class Intake:
         self._pending: list[_Row] = []
         self._behind = 0  # rows in sequence that contradict the pending ones
         self._ready: list[_Row] = []
-        self._received: deque[tuple[int, int, int]] = deque()  # (now, rows, of which ahead)
+        self._received: list[tuple[int, int, int]] = []  # (now, rows, of which ahead)
 
     # -------------------------------------------------------------- what is known
     @property
@@ -77,8 +77,8 @@ class Intake:
 
     def ahead_share(self, now_ms: int) -> float:
         """Share of rows > 2 s in the future among those received in the last 5 s; 0 without rows."""
-        while self._received and self._received[0][0] <= now_ms - _SHARE_MS:
-            self._received.popleft()
+        # The reader's clock may have stepped back: what was received "later" says nothing either.
+        self._received = [r for r in self._received if now_ms - _SHARE_MS < r[0] <= now_ms]
         rows = sum(n for _, n, _ in self._received)
         return sum(a for _, _, a in self._received) / rows if rows else 0.0
 

@@ -70,10 +70,7 @@ class Source:
 def opened(path: str | Path) -> Iterator[Source]:
     """The file at `path`, open for reading. Raises: Unavailable, also for a failed read inside."""
     try:
-        # Looked at before opening: opening a FIFO would wake its writer.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise Unavailable(StreamStatus.NOT_REGULAR)
-        fd = os.open(path, _FLAGS)
+        fd = _open(path)
         try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
@@ -85,6 +82,14 @@ def opened(path: str | Path) -> Iterator[Source]:
         raise Unavailable(StreamStatus.MISSING, error.strerror or "") from error
     except OSError as error:
         raise Unavailable(StreamStatus.UNREADABLE, error.strerror or "") from error
+
+
+def _open(path: str | Path) -> int:
+    try:
+        # Looked at before opening: opening a FIFO would wake its writer.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise Unavailable(StreamStatus.NOT_REGULAR)
+        return os.open(path, _FLAGS)
     except ValueError as error:  # a NUL in the path
         raise Unavailable(StreamStatus.UNREADABLE, str(error)) from error
 

@@ -337,6 +337,38 @@ def test_a_future_row_that_later_rows_contradict_is_dropped(tmp_path: Path) -> N
     assert len(watched.poll(T0 + 4_000_000)) == 10
 
 
+def test_the_clock_of_writer_and_reader_set_back_an_hour(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes(HEADER + rows(0, 50))
+    watched = stream(path)
+    watched.poll(T0 + 10_000)
+    back = -3_600_000
+    with path.open("ab") as file:
+        file.write(rows(back, 5))
+    series = watched.poll(T0 + back + 1000)
+    assert (series.epoch, since_t0(series), series.ahead_share) == (1, [back + 200 * i for i in range(5)], 0)
+
+
+def test_only_the_reader_s_clock_set_back_is_all_rows_ahead(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes(HEADER + rows(0, 50))
+    watched = stream(path)
+    watched.poll(T0 + 10_000)
+    with path.open("ab") as file:
+        file.write(rows(10_000, 5))
+    series = watched.poll(T0 - 3_600_000)
+    assert (len(series), series.ahead_share) == (50, 1)
+    assert len(watched.poll(T0 + 11_000)) == 55  # the clock is mended: nothing was lost
+
+
+def test_an_old_row_alone_is_a_stray_however_often_it_comes(tmp_path: Path) -> None:
+    """Two writers, one an hour behind: the lagging one never moves the epoch."""
+    path = tmp_path / "m.csv"
+    path.write_bytes(HEADER + b"".join(row(200 * i) + row(200 * i - 3_600_000) for i in range(40)))
+    series = stream(path).poll(LATER)
+    assert (series.epoch, len(series), series.rejects) == (0, 40, {"stray": 39})  # the last one is still held
+
+
 # ----------------------------------------------------------------------------- another file in its place
 def _rotate(path: Path, new: bytes) -> None:
     path.rename(path.with_suffix(".1"))
@@ -386,6 +418,22 @@ def test_a_file_cut_to_nothing_under_its_writer_keeps_the_known_header(tmp_path:
     assert watched.state.status is StreamStatus.EMPTY
     path.write_bytes(rows(2000, 5))
     assert len(watched.poll(LATER)) == 15
+
+
+def test_a_hole_of_zeros_where_the_file_was_cut_under_a_writer_that_keeps_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes(HEADER + rows(0, 50_000))
+    watched = stream(path)
+    watched.poll(LATER)
+    end = path.stat().st_size
+    with path.open("r+b") as file:
+        file.truncate(0)
+        file.seek(end)
+        file.write(rows(10_000_000, 30))
+    series = watched.poll(LATER)
+    # the first row stands on the line of the zeros
+    assert since_t0(series)[-29:] == list(range(10_000_200, 10_006_000, 200))
+    assert series.epoch == 0
 
 
 def test_an_older_recording_in_its_place_is_a_new_epoch_and_a_copy_is_not(tmp_path: Path) -> None:
