@@ -97,6 +97,17 @@ class LoopLease:
         # A look by `loop_holder` holds the lock for a moment: that is no other loop.
         self._lock = _acquire(root / LOOP_LOCK, 0.2)
 
+    @property
+    def held(self) -> bool:
+        """True while the lock is ours and its file is still the one that the next loop would lock."""
+        if not self._lock.is_locked:
+            return False
+        try:
+            there, mine = os.stat(self._lock.lock_file), os.fstat(self._lock._context.lock_file_fd or -1)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+
     def release(self) -> None:
         """Give the lease back; a second call does nothing."""
         if self._lock.is_locked:

@@ -15,7 +15,6 @@ from math import sqrt
 from selftune.config import Settings
 from selftune.domain import GuardCheck, Hold, PolicyName, Proposal, Reason, Rule, Target, Verdict, WindowStat
 from selftune.lifecycle import Bar
-from selftune.objective import attainment
 
 SEED_PRIORITY = ("risk_band", "phase_diff", "creative_band")  # the seed: risk, then phase, then creative
 SEED_LEVER = {"risk_band": "risk_max", "phase_diff": "creative_min", "creative_band": "creative_min"}
@@ -106,7 +105,7 @@ def heuristic(state: PolicyState) -> tuple[Proposal, ...] | Hold:
     missing = [m for m in state.settings.metrics if _weighs(state, m) and _mean(state, m) is None]
     if missing:
         return Hold(reasons=tuple(_no_data(state, m) for m in missing))
-    off = [m for m in _priority(state.settings) if _short_of(state, m) > 0]
+    off = [m for m in _priority(state.settings) if _is_off(state, m)]
     if not off:
         return Hold(reasons=(Reason("hold.targets_met", {"metrics": list(state.settings.metrics)}),))
     basis = _basis(state)
@@ -162,10 +161,15 @@ def _no_data(state: PolicyState, metric: str) -> Reason:
     )
 
 
-def _short_of(state: PolicyState, metric: str) -> float:
-    """1 - attainment of the metric's present window mean; 0 without data."""
-    reached = attainment(state.settings.targets[metric], _mean(state, metric))
-    return 0.0 if reached is None else 1.0 - reached
+def _is_off(state: PolicyState, metric: str) -> bool:
+    """True when the present window misses the target by more than its standard error: noise is no reason."""
+    stat, target = state.windows.get(metric), state.settings.targets[metric]
+    if stat is None or stat.mean is None:
+        return False
+    margin = stat.se or 0.0
+    past_max = target.max is not None and stat.mean - margin > target.max
+    past_min = target.min is not None and stat.mean + margin < target.min
+    return past_max or past_min
 
 
 # ------------------------------------------------------------------------------- on what evidence
