@@ -154,9 +154,10 @@ class Health:
 def data_health(series: Series, settings: Settings, now_ms: int) -> Health:
     """The state of the stream at `now_ms`; rows more than 2 s ahead of it are set aside."""
     clock_ahead = series.ahead_share > 0.5 or _mostly_ahead(series.ts_ms, now_ms)
-    history = series.between(now_ms - round(settings.history_s * 1000), now_ms + AHEAD_MS + 1)
-    recent = history.between(now_ms - round(settings.observe_window_s * 1000), now_ms + AHEAD_MS + 1)
-    past = series.between(-(2**62), now_ms + AHEAD_MS + 1)
+    until_ms = now_ms + AHEAD_MS + 1
+    history = series.between(now_ms - round(settings.history_s * 1000) + 1, until_ms)
+    recent = history.between(now_ms - round(settings.observe_window_s * 1000) + 1, until_ms)
+    past = series.between(-(2**62), until_ms)
     newest = past.newest_ms
     age_s = None if newest is None else max(0.0, (now_ms - newest) / 1000)
     rate = rate_of(recent.ts_ms)
