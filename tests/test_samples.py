@@ -188,7 +188,9 @@ _line = st.one_of(
     st.tuples(st.just("spike"), st.integers(5001, 3_600_000)),
     st.tuples(st.just("ahead"), st.just(2 * 86_400_000)),
     st.tuples(st.just("raw"), st.sampled_from([HEADER, b"\n", b"\r\n", b"\0\0\n", b"a,b\n", b"\xff,1\n",
-                                                b"ts,risk_band\n", b"x" * 300 + b"\n"])),
+                                                b"ts,risk_band\n", b"x" * 300 + b"\n",
+                                                b"2026-03-01T09:00:0x.000+09:00,.1,.2,.3,.4\n",
+                                                b"2026-03-01T09:00:00.00x+09:00,.1,.2,.3,.4\n"])),
 )  # fmt: skip
 
 
@@ -359,6 +361,27 @@ def test_only_the_reader_s_clock_set_back_is_all_rows_ahead(tmp_path: Path) -> N
     series = watched.poll(T0 - 3_600_000)
     assert (len(series), series.ahead_share) == (50, 1)
     assert len(watched.poll(T0 + 11_000)) == 55  # the clock is mended: nothing was lost
+
+
+@pytest.mark.parametrize("leaps", [[3_600_000], [10_000, 30_000], [60_000, 3_600_000]])
+def test_one_or_two_leaps_ahead_that_are_taken_back_cost_no_history(tmp_path: Path, leaps: list[int]) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes(HEADER + rows(0, 100) + b"".join(map(row, [20_000 + leap for leap in leaps])))
+    watched = stream(path, keep_s=60)
+    watched.poll(LATER)
+    with path.open("ab") as file:
+        file.write(rows(20_000, 100))
+    series = watched.poll(LATER)
+    assert since_t0(series) == list(range(0, 40_000, 200))
+    assert (series.epoch, series.rejects) == (0, {"stray": len(leaps)})
+    assert [int(t) - T0 for t in watched.coarse.start_ms] == [0, 10_000, 20_000]
+
+
+def test_three_rows_ahead_are_a_clock_and_the_way_back_is_an_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes(HEADER + rows(0, 20) + rows(3_600_000, 3) + rows(4000, 3))
+    series = stream(path).poll(LATER)
+    assert (series.epoch, since_t0(series), series.epoch_start_ms) == (1, [4000, 4200, 4400], T0 + 4000)
 
 
 def test_an_old_row_alone_is_a_stray_however_often_it_comes(tmp_path: Path) -> None:
@@ -546,8 +569,8 @@ def long_file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarra
     """20,000 rows (67 min), slightly out of order, with a distinct value each."""
     path = tmp_path_factory.mktemp("long") / "m.csv"
     lines = [row(200 * i, i % 1000 / 1000) for i in range(20_000)]
-    for i in range(50, 20_000, 997):
-        lines[i], lines[i + 3] = lines[i + 3], lines[i]
+    for i in range(50, 19_970, 97):
+        lines[i], lines[i + 24] = lines[i + 24], lines[i]
     path.write_bytes(HEADER + b"".join(lines))
     return path, np.arange(20_000) % 1000 / 1000
 
@@ -578,6 +601,27 @@ def test_a_cold_start_reads_the_end_and_has_the_same_samples(
     for metric in METRICS:
         np.testing.assert_array_equal(cold.coarse.count[metric], followed.coarse.count[metric])
         np.testing.assert_allclose(cold.coarse.mean[metric], followed.coarse.mean[metric], rtol=1e-12)
+
+
+def test_coarse_means_hold_late_rows_however_the_file_was_followed(tmp_path: Path) -> None:
+    order = list(range(600))
+    for i in range(40, 570, 13):
+        order[i], order[i + 24] = order[i + 24], order[i]  # 4.8 s late
+    order = [i for k, i in enumerate(order) if all(order[j] <= i + 25 for j in range(max(0, k - 60), k))]
+    lines = [row(200 * i, i / 1000) for i in order]
+    path = tmp_path / "m.csv"
+    path.write_bytes(HEADER)
+    watched = stream(path)
+    for line in lines:
+        with path.open("ab") as file:
+            file.write(line)
+        watched.poll(LATER)
+    at_once = stream(path)
+    at_once.poll(LATER)
+    assert watched.coarse.start_ms.tolist() == at_once.coarse.start_ms.tolist()
+    assert watched.coarse.count["phase_diff"].tolist() == at_once.coarse.count["phase_diff"].tolist()
+    full = np.bincount(np.array(order) // 50)[: len(at_once.coarse)]
+    assert at_once.coarse.count["phase_diff"].tolist() == full.tolist()
 
 
 def test_coarse_means_are_those_of_full_bins(long_file: tuple[Path, np.ndarray]) -> None:  # type: ignore[type-arg]
