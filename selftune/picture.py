@@ -34,7 +34,7 @@ from selftune.mode import ModeState, effective_mode
 from selftune.objective import attainment, objective_score
 from selftune.plan import Snapshot
 from selftune.policy import Evidence, Lesson
-from selftune.quiet import quiet_history_s, quiet_windows
+from selftune.quiet import FULL_PACE, quiet_history_s, quiet_windows
 from selftune.seen import Seen
 
 BLIND_WINDOWS = 3  # loop.md: an open change waits 3 R of blind time
@@ -171,12 +171,16 @@ class Picture:
 
     @cached_property
     def quiet(self) -> tuple[QuietWindow, ...]:
-        return quiet_windows(
-            self.snap.series,
-            self.snap.coarse,
-            self.snap.records.events,
-            self.settings,
-            regimes_ms=self.regimes_ms,
+        """Quiet windows of the past, made anew only when a bin was closed or a record was added."""
+        snap = self.snap
+        fast = self.pace < FULL_PACE  # then the samples themselves are the grid
+        inputs = (snap.series if fast else snap.coarse, self.life, snap.settings)
+        return snap.memo.get(
+            "quiet",
+            inputs,
+            lambda: quiet_windows(
+                snap.series, snap.coarse, snap.records.events, self.settings, regimes_ms=self.regimes_ms
+            ),
         )
 
     @cached_property

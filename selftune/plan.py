@@ -6,9 +6,9 @@ contract.md (decisions). Instants stay ms here; text is made where it is written
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from selftune.book import Records
 from selftune.coarse import Coarse
@@ -19,6 +19,26 @@ from selftune.mode import ModeState
 from selftune.series import Series
 
 ACTOR = "selftune"
+T = TypeVar("T")
+
+
+class Memo:
+    """Results kept from one snapshot to the next, each under the very inputs it was made from.
+
+    A function of equal inputs gives equal results, so that keeping them changes no decision.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[tuple[object, ...], object]] = {}
+
+    def get(self, name: str, inputs: tuple[object, ...], make: Callable[[], T]) -> T:
+        """`make()`, or what it gave last time if every input is the same object."""
+        known = self._kept.get(name)
+        if known is not None and all(a is b for a, b in zip(known[0], inputs, strict=True)):
+            return cast("T", known[1])
+        made = make()
+        self._kept[name] = (inputs, made)
+        return made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +63,7 @@ class Snapshot:
     settings_problem: Reason | None = None
     lease_ok: bool = True
     life: Life | None = None
+    memo: Memo = field(default_factory=Memo, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from selftune.domain import Problem, Reason, SettingsError, StaleSnapshot
 from selftune.ledger import FileLedger, Ledger
 from selftune.lifecycle import Life, fold
 from selftune.picture import Picture
-from selftune.plan import ACTOR, Act, Plan, Snapshot
+from selftune.plan import ACTOR, Act, Memo, Plan, Snapshot
 from selftune.samples import SampleStream
 from selftune.series import Series
 from selftune.settings import Settings
@@ -144,6 +144,7 @@ class Root:
         self._stream: Stream | None = stream
         self._stream_of: tuple[object, ...] = ()
         self._life: tuple[object, Life] | None = None
+        self._memo = Memo()
         self._started_at_ms = self.clock.steady()
         self._ok_at_ms: int | None = None
         self._epoch: int | None = None
@@ -181,6 +182,7 @@ class Root:
             settings_problem=self.settings_book.problem,
             lease_ok=self.lease_ok,
             life=self._fold(records, settings),
+            memo=self._memo,
         )
 
     def _stream_for(self, settings: Settings) -> Stream:
