@@ -28,6 +28,7 @@ LAYERS: dict[int, list[str]] = {
         effects effectrows judging harm contrast quiet health
         objective guards policy policies
         plan picture seen watch cycle acts acting hands
+        suggesting
         wording korean
     """.split(),
     2: """
@@ -41,7 +42,8 @@ LAYERS: dict[int, list[str]] = {
         runtime loop up supervisor
         rehearsal
         backtest
-        cli __main__
+        cli cli_check cli_hands cli_status cli_words __main__
+        checkup status sweep
     """.split(),
     4: """
         chart_kit charts effect_charts
