@@ -41,7 +41,7 @@ from selftune.book import (
     open_crits,
     orphans,
 )
-from selftune.domain import JsonDict, StaleSnapshot
+from selftune.domain import JsonDict, StaleSnapshot, StorageError
 from selftune.files import OS, Ops
 from selftune.gather import FILES, Gather, Moment
 from selftune.stores import DiskStore, MemoryStore, Store
@@ -158,6 +158,8 @@ class StoreLedger:
             self.store.mend(name)
         if now.unfinished:
             now = self._refresh()
+        if blind := {f: why for f, why in now.problems.items() if f in VERSIONED}:
+            raise StorageError(f"cannot be read, so nothing is written: {blind}")
         if expect is not None and now.version != expect:
             raise StaleSnapshot(", ".join(_moved(expect, now.version)))
         return now
