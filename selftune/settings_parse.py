@@ -65,9 +65,10 @@ def _mended(body: str, file: str) -> tuple[str, list[Problem]]:
     text, found = mend(body, file)
     lines = tab_lines(text)
     if lines:
-        meanings = [_check(candidate, file)[0] for candidate in without_tabs(text)]
-        if meanings[0] is not None and all(m == meanings[0] for m in meanings):
-            text = next(without_tabs(text))
+        candidates = list(without_tabs(text))
+        meaning = _check(candidates[0], file)[0]
+        if meaning is not None and all(_check(c, file)[0] == meaning for c in candidates[1:]):
+            text = candidates[0]
             found += [Problem(code="tab_indent", file=file, line=lines[0])]
     return text, _with_keys(text, found, file)
 

@@ -34,7 +34,7 @@ from selftune.settings_fields import (
     number,
     within,
 )
-from selftune.settings_yaml import List, Map, Node, Pair, Path, Scalar, dotted
+from selftune.settings_yaml import MAX_PROBLEMS, List, Map, Node, Pair, Path, Scalar, dotted
 
 GOOD_SHARE = 0.03  # improvement that counts, in shares of the target's scale, where safety.good is silent
 _T = TypeVar("_T")
@@ -192,7 +192,8 @@ class _Check:
             name = pair.key.text
             path = f"{section}.{name}" if section else name
             if name not in known:
-                near = nearest(name, known) or home_of(name)
+                crowd = len(self.problems) >= MAX_PROBLEMS  # beyond it nobody is shown a suggestion
+                near = None if crowd else nearest(name, known) or home_of(name)
                 self.fail("unknown_key", pair.key, tuple(path.split(".")), found=name, nearest=near)
             elif path not in NAMED and path not in FIELDS:
                 self.unknown_keys(root, path)

@@ -32,6 +32,7 @@ FALLBACK_LANGUAGE = "en"
 # prefixes under which a bare code is looked up, in this order
 PREFIXES = ("", "reason.", "problem.", "guard.", "hold.", "error.")
 SLOT = re.compile(r"\{([A-Za-z_]\w*)(?::([^{}]*))?\}")
+_TOKEN = re.compile(r"\{\{|" + SLOT.pattern + r"|\}\}")  # read from the left: `{{{b}}}` is a slot in braces
 OPTIONAL = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
 LONGEST_TEXT = 200
 # parameters whose values are our own words, shown as `<kind>.<value>`; names that people give never are
@@ -108,7 +109,7 @@ def word(kind: str, value: str, lang: str, catalogue: Catalogue) -> str:
 
 def slots(template: str) -> frozenset[str]:
     """Names of the slots of a template."""
-    return frozenset(m.group(1) for m in SLOT.finditer(template.replace("{{", "").replace("}}", "")))
+    return frozenset(m.group(1) for m in _TOKEN.finditer(template) if m.group(1))
 
 
 def _last_resort(code: str, page: _Page) -> str:
@@ -123,17 +124,13 @@ def _fill(template: str, page: _Page) -> str:
         part = match.group(1)
         return part if all(page.params.get(name) is not None for name in slots(part)) else ""
 
-    def slot(match: re.Match[str]) -> str:
+    def token(match: re.Match[str]) -> str:
+        if match.group(1) is None:
+            return match.group()[0]
         return _show(match.group(1), match.group(2) or "", page)
 
-    # braces are set aside first, so that a value that holds braces is never read as a template
-    text = OPTIONAL.sub(optional, template).replace("{{", "\x00").replace("}}", "\x01")
-    parts = []
-    end = 0
-    for match in SLOT.finditer(text):
-        parts += [text[end : match.start()].replace("\x00", "{").replace("\x01", "}"), slot(match)]
-        end = match.end()
-    return "".join(parts) + text[end:].replace("\x00", "{").replace("\x01", "}")
+    # one pass, so that a value that holds braces is never read as a template
+    return _TOKEN.sub(token, OPTIONAL.sub(optional, template))
 
 
 # ----------------------------------------------------------------------------- one slot
