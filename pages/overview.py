@@ -77,7 +77,11 @@ def metric_cards(now: Now, cards: list[MetricCard], say: Say) -> None:
         with column, st.container(border=True, gap="xsmall"):
             st.metric(say.metric(card.metric), number(card.value), help=mean_of(say))
             colour, icon = FACES[card.standing]
-            st.badge(standing(card, say), icon=icon, color=colour)  # type: ignore[arg-type]
+            with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
+                st.badge(standing(card, say), icon=icon, color=colour)  # type: ignore[arg-type]
+                if card.limit is not None:
+                    side = "card.at_most" if card.at_most else "card.at_least"
+                    st.markdown(f":small[{say(side, limit=number(card.limit))}]", width="content")
             ui.chart(
                 little(now, card, look, say), say, key=f"spark_{card.metric}", sentence=False, table=False
             )
@@ -89,15 +93,11 @@ def mean_of(say: Say) -> str:
 
 
 def standing(card: MetricCard, say: Say) -> str:
-    """'0.018 too high · target at most 0.300': the word first, then what it is held against."""
+    """'on target', '0.018 too high', 'no value'."""
     if card.standing is Standing.MISSED:
         key = "card.standing_missed_high" if card.at_most else "card.standing_missed_low"
-        words = say(key, gap=number(card.gap))
-    else:
-        words = say(f"card.standing_{card.standing.value}")
-    if card.limit is None:
-        return words
-    return f"{words} · {say('card.at_most' if card.at_most else 'card.at_least', limit=number(card.limit))}"
+        return say(key, gap=number(card.gap))
+    return say(f"card.standing_{card.standing.value}")
 
 
 def little(now: Now, card: MetricCard, look: Look, say: Say) -> ChartView:

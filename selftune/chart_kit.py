@@ -197,7 +197,6 @@ def base_config(look: Look) -> JsonDict:
     return {
         "background": "transparent",
         "font": FONT,
-        "padding": 4,
         "view": {"stroke": None, "continuousWidth": 330 if look.narrow else 760},
         "axis": {
             "labelColor": c.muted,
