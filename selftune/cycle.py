@@ -20,9 +20,24 @@ from selftune.policy import VERSIONS, PolicyState, propose
 TICK_S = 1.0  # while anything is open the loop looks each second
 REST_S = 5.0  # else at most this far apart
 
+
+def decide(snap: Snapshot) -> Plan:
+    """What this cycle wants. The same snapshot gives the same plan."""
+    return plan_of(Picture(snap))
+
+
+def mode_changed(p: Picture) -> tuple[Act, ...]:
+    """The effective mode is put on record when it is another than the last record's."""
+    last = next((d for d in reversed(p.snap.records.decisions) if "mode" in d.data), None)
+    if last is None or last.mode is p.mode.mode or p.mode.ended is not None:
+        return ()
+    return (Act(kind="mode", act="changed", reasons=(p.mode.reason,), data={"to": p.mode.mode.value}),)
+
+
 STAGES: tuple[Callable[[Picture], tuple[Act, ...]], ...] = (
     watch.abandoned,
     watch.loan_end,
+    mode_changed,
     watch.reobserve,
     watch.hard_limit,
     excursion.reversal_look,
@@ -33,11 +48,6 @@ STAGES: tuple[Callable[[Picture], tuple[Act, ...]], ...] = (
     excursion.regime,
     watch.foreign_bounds,
 )
-
-
-def decide(snap: Snapshot) -> Plan:
-    """What this cycle wants. The same snapshot gives the same plan."""
-    return plan_of(Picture(snap))
 
 
 def plan_of(p: Picture) -> Plan:
@@ -134,10 +144,16 @@ def is_news(p: Picture, act: Act) -> bool:
     if last is None or last.applied:
         return True
     if _signature(last.data, last.act) != signature(act):
-        return True
+        flutter = act.act == last.act == "hold" and p.snap.clock_ms - last.at_ms < _calm_ms(p)
+        return not flutter
     ttl_ms = p.settings.proposal_ttl_s * 1000
     renews = act.act not in ("hold", None)
     return renews and p.snap.clock_ms - last.at_ms >= ttl_ms
+
+
+def _calm_ms(p: Picture) -> float:
+    """A hold that follows a hold waits this long, so that a value on the edge does not fill the record."""
+    return p.settings.observe_window_s * 1000 / 3
 
 
 def signature(act: Act) -> tuple[Any, ...]:
@@ -195,7 +211,7 @@ def _standing(p: Picture, act: Act) -> Act:
 
 def next_due_s(p: Picture, acts: tuple[Act, ...]) -> float:
     """When to look again: each second while anything is open, else within 5 s (scaled for fast roots)."""
-    busy = acts or p.life.open or p.life.excursion or p.life.look or p.breaches
+    busy = acts or p.open or p.life.excursion or p.life.look or p.breaches
     longest = REST_S * p.pace
     return TICK_S * p.pace if busy else min(longest, pace_s(p.settings))
 

@@ -137,7 +137,7 @@ def _harmed_deltas(p: Picture, change: Change) -> dict[str, float]:
 def judged(p: Picture) -> tuple[Act, ...]:
     """All unproven steps against the anchor: harm, looks, and what happens when the budget ends."""
     exc = p.life.excursion
-    if exc is None or p.life.open or p.life.look is not None:
+    if exc is None or p.open or p.life.look is not None:
         return ()
     if p.blind_too_long:
         why = blind_reason(p)
@@ -175,10 +175,20 @@ def _look_at(p: Picture, exc: Excursion) -> tuple[Act, ...]:
     if not p.reached(exc.last_ts_ms + after_s * 1000):
         return ()
     contrast = _contrast(p, exc)
+    late = p.reached(exc.last_ts_ms + (after_s + p.settings.observe_window_s + p.settings.settle_s) * 1000)
+    if contrast is None and not late:
+        return ()  # the first window free of the step's washout is not whole yet
     if contrast is None:
-        return (_looked(exc, Verdict.INCONCLUSIVE, (Reason("excursion.no_windows"),)),)
+        return (_looked(exc, Verdict.INCONCLUSIVE, (Reason("excursion.no_windows"),), spent=False),)
     report = judge_excursion(contrast, p.settings, exc.looks)
-    looked = _looked(exc, report.verdict, report.reasons, p_gain=report.p_gain, score_gain=report.score_gain)
+    looked = _looked(
+        exc,
+        report.verdict,
+        report.reasons,
+        p_gain=report.p_gain,
+        score_gain=report.score_gain,
+        spent=contrast.undecided is None,
+    )
     if report.verdict is Verdict.IMPROVED and p.settings.confirm.value == "standard":
         return looked, confirm(p, "improved", report.reasons)
     if report.verdict is Verdict.WORSENED:
@@ -205,7 +215,8 @@ def _home(p: Picture, exc: Excursion) -> dict[str, float]:
 def _contrast(p: Picture, exc: Excursion) -> GapContrast | None:
     """Present windows minus the anchor's, calibrated on quiet pairs as far apart."""
     home = _home(p, exc)
-    anchor = [w for w in p.seen.at(home) if w.end_ms <= exc.start_ts_ms]
+    since = max((m for m in p.confirms_ms if m <= exc.start_ts_ms), default=0)
+    anchor = [w for w in p.seen.at(home) if since <= w.start_ms and w.end_ms <= exc.start_ts_ms]
     present = [w for w in p.seen.at(p.life.values) if w.start_ms >= exc.last_ts_ms]
     if not anchor or not present:
         return None
@@ -260,7 +271,7 @@ def _regime_since(p: Picture, exc: Excursion) -> bool:
 
 def regime(p: Picture) -> tuple[Act, ...]:
     """A jump of the response at unchanged values begins a new regime."""
-    if p.health.stale or p.life.open or p.life.look is not None:
+    if p.health.stale or p.open or p.life.look is not None:
         return ()
     found = p.seen.jumped(p.life.values)
     if found is None:

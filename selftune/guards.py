@@ -14,7 +14,7 @@ from math import inf
 from selftune.config import Settings
 from selftune.domain import GuardCheck, PolicyName, Proposal, Reason, RiskWarning, RuleEvent
 from selftune.health import Health, pace_of
-from selftune.lifecycle import ChangeKind, Life
+from selftune.lifecycle import Change, ChangeKind, Life
 from selftune.mode import ModeState
 
 MIN_QUIET_S = 110.0  # effects.md: less event-free history is insufficient_data (at the default pace)
@@ -47,6 +47,8 @@ class Situation:
     warn: tuple[Reason, int] | None = None
     settings_problem: Reason | None = None
     lease_ok: bool = True
+    open: Sequence[Change] = ()
+    baseline: bool = True
     windows_n: Mapping[str, int] = field(default_factory=dict)
     window_s: float = 0.0
 
@@ -153,8 +155,8 @@ def gaps(s: Situation) -> GuardCheck:
 
 
 def concurrency(s: Situation) -> GuardCheck:
-    n = len(s.life.open)
-    until = max((c.at_ms + s.settings.observe_window_s * 1000 for c in s.life.open), default=0)
+    n = len(s.open)
+    until = max((c.at_ms + s.settings.observe_window_s * 1000 for c in s.open), default=0)
     return _check(
         "concurrency", n == 0, n, s.settings.max_concurrent_changes, "changes", until_ms=s.wall(until)
     )
@@ -203,6 +205,11 @@ def enough_history(s: Situation) -> GuardCheck:
         "s",
         until_ms=int(s.now_ms + (need - s.span_s) * 1000),
     )
+
+
+def fresh_baseline(s: Situation) -> GuardCheck:
+    """A confirmed anchor is measured afresh before anything leaves it: the winning window flatters it."""
+    return _check("baseline", s.baseline, "seen" if s.baseline else "not yet", "seen", "")
 
 
 def quiet_time(s: Situation) -> GuardCheck:
@@ -285,6 +292,7 @@ LOOP_GUARDS: tuple[Callable[[Situation], GuardCheck], ...] = (
     paced,
     enough_history,
     quiet_time,
+    fresh_baseline,
     excursion_steps,
     excursion_time,
     loan_changes,

@@ -13,7 +13,7 @@ from selftune import guards
 from selftune.acts import go_home
 from selftune.domain import GuardCheck, JsonDict, Proposal, Reason, Refused, RuleEvent, UnknownId
 from selftune.lifecycle import Change, Suggestion
-from selftune.picture import Picture
+from selftune.picture import Picture, crit_key
 from selftune.plan import Act, PlannedMove
 
 # The loop's experiments need pace, quiet and budgets; a person's one act needs these.
@@ -229,10 +229,11 @@ def stop(p: Picture, *, actor: str, role: str, reason: str) -> tuple[Act, ...]:
 
 
 def resume(p: Picture, *, actor: str, role: str, reason: str) -> tuple[Act, ...]:
-    """Lift a stop or a disarm. Live again only if the loan still runs."""
+    """Lift a stop or a disarm, and acknowledge the open critical warnings. Live only if the loan runs."""
     if p.mode.reason.code not in ("mode.stopped", "mode.disarmed", "mode.dry_run") or not _ended(p):
         raise Refused(Reason("hand.nothing_to_resume"))
-    governance = ({"kind": "resume", "by": actor, "role": role, "reason": reason},)
+    crits = [crit_key(c) for c in p.crits]
+    governance = ({"kind": "resume", "by": actor, "role": role, "reason": reason, "acknowledges": crits},)
     why = (Reason("why.by_hand", {"actor": actor}),)
     return (Act(kind="mode", act="resume", reasons=why, governance=governance, data=_who(actor, reason)),)
 

@@ -22,6 +22,7 @@ HARM_MEMORY_S = 24 * 3600.0  # loop.md: consecutive proven harm of one rule with
 PAUSES_S = (3600.0, 6 * 3600.0, inf)  # then until a person releases it
 BAR_S = 30 * 60.0  # doubling ...
 BAR_MAX_S = 24 * 3600.0  # ... up to a day
+LAPSE_WINDOWS = 4  # 3 R of blind time and one window: after that others' changes are history
 REST_S = 30 * 60.0  # a rule whose harm was "not ours" rests
 NOT_FRUITLESS = frozenset({"blind", "loan_end", "regime", "look"})  # returns that say nothing about gain
 
@@ -228,6 +229,14 @@ class Life:
     def change_of(self, key: str) -> Change | None:
         """The change that a rule event belongs to."""
         return next((c for c in reversed(self.changes) if key in c.keys), None)
+
+    def open_at(self, clock_ms: int, settings: Settings) -> tuple[Change, ...]:
+        """Open changes that are still to be judged: ours until they are, others' until 4 R have passed.
+
+        What others did long before we looked is history; the effects file gets its row, nothing waits.
+        """
+        lapse_ms = LAPSE_WINDOWS * settings.observe_window_s * 1000
+        return tuple(c for c in self.open if c.origin is Origin.LOOP or clock_ms - c.at_ms < lapse_ms)
 
     def bars_at(self, clock_ms: int) -> tuple[Bar, ...]:
         """Bars still closed."""
@@ -502,9 +511,10 @@ class _Fold:
             start = int(d.data.get("from_ms") or change.window_from_ms)
             self._put(replace(change, window_from_ms=start, reobserved_at_ms=d.at_ms))
         elif d.act == "excursion" and self.excursion is not None:
+            spent = d.data.get("spent", True)  # without enough quiet pairs nothing was tested
             self.excursion = replace(
                 self.excursion,
-                looks=self.excursion.looks + 1,
+                looks=self.excursion.looks + (1 if spent else 0),
                 looks_since_last=self.excursion.looks_since_last + 1,
             )
         elif d.act == "confirm":

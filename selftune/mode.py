@@ -144,7 +144,7 @@ def _loan_end(
         return Reason("loan.edit")
     if loan.until_ms is None or now_ms >= loan.until_ms:
         return Reason("loan.expired", {"until_ms": loan.until_ms})
-    if loan.changes_left == 0 and not life.open and life.excursion is None and life.look is None:
+    if loan.changes_left == 0 and life.excursion is None and life.look is None:
         return Reason("loan.changes_spent", {"observed": loan.changes, "limit": loan.changes})
     return None
 

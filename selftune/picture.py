@@ -58,6 +58,11 @@ class Picture:
         return fold(self.snap.records.decisions, self.snap.records.events, self.settings)
 
     @cached_property
+    def open(self) -> tuple[Change, ...]:
+        """Changes that wait for their first verdict."""
+        return self.life.open_at(self.snap.clock_ms, self.settings)
+
+    @cached_property
     def health(self) -> Health:
         return data_health(self.snap.series, self.settings, self.snap.now_ms)
 
@@ -100,8 +105,9 @@ class Picture:
 
     @cached_property
     def crits(self) -> tuple[RiskWarning, ...]:
-        """Open critical warnings."""
-        return open_crits(self.snap.records)
+        """Critical warnings that nothing resolved and no person acknowledged."""
+        known = {str(k) for g in self.snap.records.governance for k in g.data.get("acknowledges") or ()}
+        return tuple(c for c in open_crits(self.snap.records) if crit_key(c) not in known)
 
     @cached_property
     def mode(self) -> ModeState:
@@ -170,6 +176,21 @@ class Picture:
         )
 
     @cached_property
+    def confirms_ms(self) -> tuple[int, ...]:
+        """When the anchor moved: its baseline is measured afresh after each."""
+        return tuple(
+            d.ts_ms for d in self.snap.records.decisions if d.kind == "verdict" and d.act == "confirm"
+        )
+
+    @cached_property
+    def baseline(self) -> bool:
+        """True when the present anchor was seen in a quiet window after it was confirmed."""
+        confirmed, last = self.life.last_confirm_ts_ms, self.life.last_any
+        if confirmed is None or (last is not None and last.ts_ms > confirmed):
+            return True
+        return any(w.start_ms >= confirmed for w in self.seen.at(self.life.values))
+
+    @cached_property
     def quiet(self) -> tuple[QuietWindow, ...]:
         """Quiet windows of the past, made anew only when a bin was closed or a record was added."""
         snap = self.snap
@@ -179,7 +200,12 @@ class Picture:
             "quiet",
             inputs,
             lambda: quiet_windows(
-                snap.series, snap.coarse, snap.records.events, self.settings, regimes_ms=self.regimes_ms
+                snap.series,
+                snap.coarse,
+                snap.records.events,
+                self.settings,
+                regimes_ms=self.regimes_ms,
+                marks_ms=self.confirms_ms,
             ),
         )
 
@@ -293,6 +319,8 @@ class Picture:
             health=self.health,
             now_ms=self.snap.now_ms,
             clock_ms=self.snap.clock_ms,
+            open=self.open,
+            baseline=self.baseline,
             quiet_s=quiet_history_s(
                 self.snap.series,
                 [e.ts_ms for e in self.snap.records.events],

@@ -58,9 +58,11 @@ def quiet_windows(
     settings: Settings,
     *,
     regimes_ms: Sequence[int] = (),
+    marks_ms: Sequence[int] = (),
 ) -> tuple[QuietWindow, ...]:
     """Adjacent windows of `observe_window_s` inside the quiet stretches, oldest first, with their values.
 
+    `marks_ms`: instants that no window may span (confirmations: the anchor's baseline begins there).
     The standard errors are those of batch means (10 s batches), so that autocorrelation is inside.
     """
     grid = _grid(series, coarse, settings)
@@ -71,7 +73,8 @@ def quiet_windows(
     end_ms = int(grid.start_ms[-1]) + bin_ms
     windows: list[QuietWindow] = []
     timeline = _Timeline(events, settings)
-    for a, b in stretches([e.ts_ms for e in events], settings.settle_s, int(grid.start_ms[0]), end_ms):
+    quiet = stretches([e.ts_ms for e in events], settings.settle_s, int(grid.start_ms[0]), end_ms)
+    for a, b in _cut(quiet, marks_ms):
         if b - a < k * bin_ms:
             continue
         first = -(-a // bin_ms) * bin_ms
@@ -103,6 +106,17 @@ def quiet_windows(
                     )
                 )
     return tuple(windows)
+
+
+def _cut(quiet: Sequence[tuple[int, int]], marks_ms: Sequence[int]) -> list[tuple[int, int]]:
+    """The stretches, cut at every mark inside them."""
+    found = []
+    for a, b in quiet:
+        for mark in sorted(m for m in marks_ms if a < m < b):
+            found.append((a, mark))
+            a = mark
+        found.append((a, b))
+    return found
 
 
 def _grid(series: Series, coarse: Coarse, settings: Settings) -> Coarse:

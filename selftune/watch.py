@@ -96,7 +96,7 @@ def reobserve(p: Picture) -> tuple[Act, ...]:
             reasons=(Reason("reobserve.clock_back", {"epoch": p.snap.series.epoch}),),
             data={"change": c.id, "from_ms": start},
         )
-        for c in p.life.open
+        for c in p.open
         if c.at_ms < epoch_at and (c.reobserved_at_ms is None or c.reobserved_at_ms < epoch_at)
     )
 
@@ -118,7 +118,7 @@ def superseded(p: Picture) -> tuple[Act, ...]:
         if c.ended in (Phase.SUPERSEDED, Phase.ROLLED_BACK)
         and not c.recorded
         and c.verdict is None
-        and c.kind not in WAY_BACK
+        and c.kind not in WAY_BACK | {ChangeKind.FOREIGN}
         and p.snap.clock_ms - c.at_ms < 24 * 3600 * 1000
     )
 
@@ -128,7 +128,7 @@ def hard_limit(p: Picture) -> tuple[Act, ...]:
     if not p.breaches:
         return ()
     reasons = tuple(c.reason for c in p.breaches)
-    exc, open_ = p.life.excursion, p.life.open
+    exc, open_ = p.life.excursion, p.open
     if _just_went_back(p):
         return ()
     if exc is not None:
@@ -236,7 +236,7 @@ def _slope(p: Picture, rule: str, metric: str) -> float | None:
 def open_changes(p: Picture) -> tuple[Act, ...]:
     """Each open change: early harm, its verdict when due, its end when the loop has gone blind."""
     acts: list[Act] = []
-    for change in p.life.open:
+    for change in p.open:
         acts += _watch(p, change)
     return tuple(acts)
 
@@ -338,7 +338,7 @@ def named_metric(p: Picture, change: Change) -> str | None:
 # ------------------------------------------------------------------------------- others' values
 def foreign_bounds(p: Picture) -> tuple[Act, ...]:
     """A foreign value outside the bounds is brought to the nearest bound in steps of at most lr."""
-    if p.life.open or not p.mode.live:
+    if p.open or not p.mode.live:
         return ()
     for rule in p.settings.rules.values():
         value = p.life.values[rule.name]
