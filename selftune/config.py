@@ -1,8 +1,8 @@
 """The settings: YAML text <-> validated `Settings`, their digest, precise errors, careful edits.
 
 Answers "what does configs/self_tuning.yaml mean, is it whole, and what in it is doubtful?". Never reads a
-file. The parts: settings.py (the shape), settings_yaml.py (strict YAML), settings_fields.py and
-settings_schema.py (what may stand there), settings_parse.py, settings_mend.py, settings_edit.py.
+file. The parts: settings.py (the shape), settings_yaml.py (strict YAML), settings_fields.py,
+settings_walk.py, settings_schema.py (what may stand there), settings_parse.py, settings_mend.py, settings_edit.py.
 """
 
 from __future__ import annotations

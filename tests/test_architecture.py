@@ -18,7 +18,7 @@ LAYERS: dict[int, list[str]] = {
     0: """
         __init__
         domain
-        settings settings_yaml settings_fields settings_schema
+        settings settings_yaml settings_fields settings_walk settings_schema
         settings_parse settings_mend settings_edit
         config
     """.split(),
