@@ -1,0 +1,144 @@
+"""Whole files of our own: readers see the old or the new content, whatever fails in between."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from selftune.domain import StorageError
+from selftune.files import Ops, Tail, append, clean_temps, mend, read_small, replace
+from tests.test_ledger import FaultyOps, Killed
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_replaced_file_holds_the_new_bytes_and_no_temp_stays(tmp_path: Path, durable: bool) -> None:
+    path = tmp_path / "sub" / "status.json"
+    replace(path, b"one", durable=durable)
+    replace(path, b"two", durable=durable)
+    assert path.read_bytes() == b"two" and os.listdir(path.parent) == ["status.json"]
+
+
+@pytest.mark.parametrize("how", ["kill", "kill_after", "torn", "eio", "enospc"])
+def test_any_fault_while_replacing_leaves_old_or_new(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "settings.yaml"
+    replace(path, b"x" * 5000, durable=True, ops=(counting := FaultyOps()))
+    for at in range(counting.count):
+        path.write_bytes(b"old")
+        done = False
+        try:
+            replace(path, b"n" * 5000, durable=True, ops=FaultyOps(at=at, how=how))
+            done = True
+        except (Killed, StorageError):
+            pass
+        assert path.read_bytes() in ((b"n" * 5000,) if done else (b"old", b"n" * 5000))
+        clean_temps(tmp_path, older_than_s=0)
+        assert os.listdir(tmp_path) == ["settings.yaml"]
+
+
+def test_a_disk_that_takes_a_little_at_a_time_gets_it_all(tmp_path: Path) -> None:
+    class Slow(Ops):
+        def write(self, fd: int, data: bytes) -> int:
+            return super().write(fd, data[:7])
+
+    replace(tmp_path / "a", b"0123456789" * 5, durable=True, ops=Slow())
+    assert (tmp_path / "a").read_bytes() == b"0123456789" * 5
+
+
+def test_young_temps_are_left_to_their_living_writer(tmp_path: Path) -> None:
+    young, old, other = (tmp_path / n for n in (".a.1-x.selftune-tmp", ".b.2-x.selftune-tmp", ".editor.swp"))
+    for path in (young, old, other):
+        path.touch()
+    os.utime(old, (1, 1))
+    os.utime(other, (1, 1))
+    assert clean_temps(tmp_path) == 1 and young.exists() and other.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file modes mean nothing there")
+def test_modes_are_as_asked(tmp_path: Path) -> None:
+    replace(tmp_path / "users.yaml", b"x", durable=True, mode=0o600)
+    append(tmp_path / "approvals", [b"x\n"], root=tmp_path, mode=0o600)
+    for name in ("users.yaml", "approvals"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+
+
+def test_a_foreign_half_line_that_appears_before_our_write_costs_us_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    path.write_bytes(b"whole\n")
+
+    class Rival(Ops):
+        """Another program writes half a line between our look at the tail and our write."""
+
+        done = False
+
+        def write(self, fd: int, data: bytes) -> int:
+            if not self.done:
+                self.done = True
+                with open(path, "ab") as file:
+                    file.write(b"half")
+            return super().write(fd, data)
+
+        def sleep(self, seconds: float) -> None:
+            pass
+
+    append(path, [b"ours\n"], root=tmp_path, ops=Rival())
+    assert path.read_bytes().splitlines()[-1] == b"ours"
+
+
+def test_a_half_line_that_is_finished_in_time_stays_whole(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    path.write_bytes(b"first ")
+
+    class Meanwhile(Ops):
+        def sleep(self, seconds: float) -> None:
+            with open(path, "ab") as file:
+                file.write(b"second\n")
+
+    append(path, [b"ours\n"], root=tmp_path, ops=Meanwhile())
+    assert path.read_bytes() == b"first second\nours\n"
+
+
+def test_bytes_that_come_back_different_are_an_error(tmp_path: Path) -> None:
+    class Lying(Ops):
+        def write(self, fd: int, data: bytes) -> int:
+            return super().write(fd, data.replace(b"o", b"0"))
+
+    with pytest.raises(StorageError, match="read back"):
+        append(tmp_path / "a", [b"ours\n"], root=tmp_path, ops=Lying())
+
+
+def test_mending_touches_only_half_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    assert not mend(path, root=tmp_path) and not path.exists()
+    path.touch()
+    assert not mend(path, root=tmp_path) and path.read_bytes() == b""
+    path.write_bytes(b"half")
+    assert mend(path, root=tmp_path) and path.read_bytes() == b"half\n"
+    assert not mend(path, root=tmp_path)
+
+
+def test_a_failed_reading_loses_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"1\n")
+    counting = FaultyOps()
+    Tail(path, max_line=100, ops=counting).news()
+    for at in range(counting.count):
+        ops = FaultyOps(at=at, how="eio")
+        tail = Tail(path, max_line=100, ops=ops)
+        lines = [*tail.news().lines, *tail.news().lines]
+        assert lines == [b"1"]
+        with open(path, "ab") as file:
+            file.write(b"2\n")
+        ops.at, ops.count = at, 0
+        lines = [*tail.news().lines, *tail.news().lines]
+        assert lines == [b"2"]
+        path.write_bytes(b"1\n")
+
+
+def test_small_files_are_read_whole_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 10)
+    assert read_small(tmp_path / "a", 10) == b"x" * 10
+    assert read_small(tmp_path / "a", 9) is None
+    assert read_small(tmp_path / "missing", 10) is None and read_small(tmp_path, 10) is None
