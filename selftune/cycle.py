@@ -18,6 +18,7 @@ from selftune.plan import Act, Plan, PlannedMove, Snapshot, proposal_json
 from selftune.policy import VERSIONS, PolicyState, propose
 
 TICK_S = 1.0  # while anything is open the loop looks each second
+ONCE_A_DAY_MS = 24 * 3600 * 1000
 REST_S = 5.0  # else at most this far apart
 
 
@@ -47,6 +48,7 @@ STAGES: tuple[Callable[[Picture], tuple[Act, ...]], ...] = (
     excursion.judged,
     excursion.regime,
     watch.foreign_bounds,
+    watch.no_quiet,
 )
 
 
@@ -146,7 +148,7 @@ def is_news(p: Picture, act: Act) -> bool:
     if _signature(last.data, last.act) != signature(act):
         flutter = act.act == last.act == "hold" and p.snap.clock_ms - last.at_ms < _calm_ms(p)
         return not flutter
-    ttl_ms = p.settings.proposal_ttl_s * 1000
+    ttl_ms = ONCE_A_DAY_MS if act.act == "no_quiet" else p.settings.proposal_ttl_s * 1000
     renews = act.act not in ("hold", None)
     return renews and p.snap.clock_ms - last.at_ms >= ttl_ms
 

@@ -21,7 +21,6 @@ MIN_QUIET_S = 110.0  # effects.md: less event-free history is insufficient_data 
 HARD_REST_S = 600.0  # loop.md: no exploration until 10 min inside the hard limit
 BACKOFF_MAX_S = 6 * 3600.0
 SCORE_FALL = 0.02  # a fall of the score by this much ends the back-off
-NO_QUIET_WARN_S = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)

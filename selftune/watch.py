@@ -27,17 +27,19 @@ from selftune.domain import (
     Verdict,
     VerdictReport,
 )
+from selftune.guards import MIN_QUIET_S
 from selftune.harm import early_harm
 from selftune.judging import (
     judge_step,
 )
 from selftune.lifecycle import WAY_BACK, Change, ChangeKind, Excursion
 from selftune.picture import Picture
-from selftune.plan import Act, PlannedMove
+from selftune.plan import ACTOR, Act, PlannedMove
 from selftune.policy import SEED_LEVER
 
 EMERGENCY_APART_S = 30.0  # loop.md: emergency moves lie at least this far apart
 BREACH_WINDOW_S = 20.0  # the mean that breaks a hard limit: a way back needs as long to show
+NO_QUIET_WARN_S = 3600.0  # loop.md: after an hour without quiet time, one warning
 FIGHT_S = 3600.0  # a foreign value outside the bounds is brought back once an hour, not fought over
 
 
@@ -336,6 +338,23 @@ def named_metric(p: Picture, change: Change) -> str | None:
 
 
 # ------------------------------------------------------------------------------- others' values
+def no_quiet(p: Picture) -> tuple[Act, ...]:
+    """Others have left no quiet time for an hour: one warning a day that names who."""
+    last = p.life.last_any
+    if p.health.stale or last is None or p.situation.quiet_s >= MIN_QUIET_S * p.pace:
+        return ()
+    since = p.snap.clock_ms - round(NO_QUIET_WARN_S * p.pace * 1000)
+    recent = [e for e in p.snap.records.events[-2000:] if e.at_ms >= since]
+    gaps = [b.at_ms - a.at_ms for a, b in zip(recent, recent[1:], strict=False)]
+    least_ms = (MIN_QUIET_S * p.pace + p.settings.settle_s) * 1000
+    covered = len(recent) > 1 and recent[0].at_ms - since < least_ms
+    if not covered or max(gaps) >= least_ms or last.actor == ACTOR:
+        return ()
+    why = Reason("quiet.none", {"actor": last.actor, "observed": len(recent), "limit": 0, "unit": "events"})
+    warning = {"severity": "warn", "rule": last.rule, "signal": dict(why.params), "note": why.code}
+    return (Act(kind="cycle", act="no_quiet", reasons=(why,), warnings=(warning,)),)
+
+
 def foreign_bounds(p: Picture) -> tuple[Act, ...]:
     """A foreign value outside the bounds is brought to the nearest bound in steps of at most lr."""
     if p.open or not p.mode.live:
