@@ -2,7 +2,8 @@
 
 Answers "what does configs/self_tuning.yaml mean, is it whole, and what in it is doubtful?". Never reads a
 file. The parts: settings.py (the shape), settings_yaml.py (strict YAML), settings_fields.py,
-settings_walk.py, settings_schema.py (what may stand there), settings_parse.py, settings_mend.py, settings_edit.py.
+settings_walk.py and settings_schema.py (what may stand there), settings_parse.py, settings_mend.py (slips),
+settings_edit.py.
 """
 
 from __future__ import annotations
