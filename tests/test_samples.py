@@ -264,9 +264,10 @@ def test_random_bytes_never_raise_and_good_rows_after_them_are_read(
 def test_the_columnar_path_reads_what_the_line_path_reads(script: list[tuple[str, object]]) -> None:
     """Each line alone never takes the columnar path; all at once does for every plain block."""
     parser = RowParser(METRICS, {}, UTC)
-    data = HEADER + rows(-90_000, 60) + written(script)
-    fast = parser.parse(data, None)
-    header, ts, values = None, [], []
+    data = rows(-90_000, 60) + written(script).removeprefix(HEADER)
+    header = parser.header_in(HEADER)
+    fast = parser.parse(data, header)
+    ts, values = [], []
     for line in data.splitlines(keepends=True):
         one = parser.parse(line, header)
         header = one.header
@@ -274,6 +275,38 @@ def test_the_columnar_path_reads_what_the_line_path_reads(script: list[tuple[str
         values += one.values.T.tolist()
     assert fast.ts_ms.tolist() == ts
     np.testing.assert_array_equal(fast.values, np.array(values).T)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    "form", ["{}Z", "{}.2Z", "{}.123456+09:00", "{}.12+0530", "{}-03", "{}", "{}.9999", "{} +09:00"]
+)
+def test_every_form_of_stamp_is_the_same_instant_on_both_paths(form: str, end: str) -> None:
+    days = [datetime(2024, 2, 28, 23, 58, 57) + timedelta(seconds=s) for s in range(0, 90_000, 1500)]  # noqa: DTZ001
+    mixed = [f"{form.format(d.isoformat(' '))},0.5,,nan,1e-1{end}".encode() for d in days]
+    mixed[7:7] = [row(0), row(200)]
+    parser = RowParser(METRICS, {"phase_diff": (0.6, None)}, KST)
+    header = parser.header_in(HEADER)
+    fast = parser.parse(b"".join(mixed), header)
+    slow = [parser.parse(line, header) for line in mixed]
+    assert fast.ts_ms.tolist() == [t for one in slow for t in one.ts_ms.tolist()]
+    np.testing.assert_array_equal(fast.values, np.concatenate([one.values for one in slow], axis=1))
+    assert fast.rejects == sum((one.rejects for one in slow), start=type(fast.rejects)())
+    assert len(fast.ts_ms) == 62
+    text = form.format(days[1].isoformat()).replace(" ", "")
+    stamp = datetime.fromisoformat(text)
+    expected = stamp if stamp.tzinfo else stamp.replace(tzinfo=KST)
+    assert fast.ts_ms[1] == int(expected.timestamp() * 1000)
+
+
+@pytest.mark.parametrize("at", [*range(4), 5, 8, 10, 12, 14, 17, 18, 20, 22])
+def test_one_stamp_with_a_letter_among_plain_rows_is_rejected_alone(at: int) -> None:
+    bad = bytearray(row(20_000))
+    bad[at] = ord("x")
+    parser = RowParser(METRICS, {}, UTC)
+    header = parser.header_in(HEADER)  # known before, so that the block is plain rows alone
+    found = parser.parse(rows(0, 100) + bytes(bad) + rows(20_200, 100), header)
+    assert (len(found.ts_ms), found.rejects) == (200, {"ts": 1})
 
 
 def test_what_was_handed_out_never_changes(tmp_path: Path) -> None:
@@ -667,6 +700,16 @@ def test_any_range_is_what_the_whole_file_holds_there(
     wanted = index[(index * 200 >= start) & (index * 200 < start + length)]
     assert since_t0(series) == (wanted * 200).tolist()
     np.testing.assert_array_equal(series.values["phase_diff"], values[wanted])
+
+
+def test_a_row_written_far_from_its_place_is_found_in_its_window(
+    long_file: tuple[Path, np.ndarray],  # type: ignore[type-arg]
+) -> None:
+    path, _ = long_file
+    for i in range(50, 19_970, 97):
+        for moved in (i, i + 24):
+            series = read_range(path, T0 + moved * 200, T0 + moved * 200 + 1, **KW)  # type: ignore[arg-type]
+            assert since_t0(series) == [moved * 200]
 
 
 def test_many_windows_come_in_order_from_one_pass(long_file: tuple[Path, np.ndarray]) -> None:  # type: ignore[type-arg]
