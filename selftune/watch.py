@@ -7,6 +7,7 @@ returns the acts it wants, or nothing. Pure. Source: loop.md, house.md (life of 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 from selftune.acts import (
     blind_reason,
@@ -345,7 +346,7 @@ def no_quiet(p: Picture) -> tuple[Act, ...]:
         return ()
     since = p.snap.clock_ms - round(NO_QUIET_WARN_S * p.pace * 1000)
     recent = [e for e in p.snap.records.events[-2000:] if e.at_ms >= since]
-    gaps = [b.at_ms - a.at_ms for a, b in zip(recent, recent[1:], strict=False)]
+    gaps = [b.at_ms - a.at_ms for a, b in pairwise(recent)]
     least_ms = (MIN_QUIET_S * p.pace + p.settings.settle_s) * 1000
     covered = len(recent) > 1 and recent[0].at_ms - since < least_ms
     if not covered or max(gaps) >= least_ms or last.actor == ACTOR:
