@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -274,10 +273,8 @@ def plain(text: str, longest: int = LONGEST_TEXT) -> str:
 
 
 def _steers(char: str) -> bool:
-    """Control, format (bidi, zero width), private, unassigned characters, odd line ends, Hangul fillers."""
-    return (
-        unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") or char in _INVISIBLE_LETTERS
-    )
+    """Control, format (bidi, zero width), private and unassigned characters, odd blanks, Hangul fillers."""
+    return not char.isprintable() or char in _INVISIBLE_LETTERS
 
 
 def _escape(char: str) -> str:

@@ -228,6 +228,7 @@ def test_a_guards_answer_is_said_from_its_reason() -> None:
         ("a\x1b[2Jb", "a\\x1b[2Jb"),
         ("a\u202eb", "a\\u202eb"),
         ("a\u200bb", "a\\u200bb"),
+        ("a\xa0b", "a\\xa0b"),
         ("\u3164", "\\u3164"),
         ("\r\n\t", "\\r\\n\\t"),
         ("\ud800", "\\ud800"),
