@@ -85,7 +85,10 @@ class Bins:
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """The chosen contrast: estimate, scale of its error and what it stands on. Units: the metric's."""
+    """The chosen contrast: estimate, scale of its error and what it stands on. Units: the metric's.
+
+    `arrived`: what the contrast makes of a step of 1 that is as slow as the washout allows.
+    """
 
     delta: float
     sigma: float
@@ -96,6 +99,17 @@ class Contrast:
     candidate: Candidate
     pre: int
     post: int
+    arrived: float
+
+    def interval(self, margin: float = 0.0) -> tuple[float, float]:
+        """The 95 % interval, `margin` wider on both sides.
+
+        Away from zero it also reaches what a slow response would mean (a part of it had not arrived
+        when the window ended): this never makes a chance Δ significant, and keeps a slow one covered.
+        """
+        slow = self.delta / min(1.0, max(0.5, self.arrived))
+        half = self.q + margin
+        return min(self.delta, slow) - half, max(self.delta, slow) + half
 
     def odds(self) -> float:
         """N of "by chance about 1 in N is as large", at most a million."""
@@ -336,7 +350,7 @@ def _try(bins: Bins, candidate: Candidate, past: _History, event: Floats, okay: 
     if spread_pre is None or spread_post is None:
         return None
 
-    keep = _usable(past, w, span, places)
+    keep = _usable(past, pre, post, bins.wash)
     n = int(keep.sum())
     if n < MIN_PLACEBOS:
         return None
@@ -370,17 +384,19 @@ def _try(bins: Bins, candidate: Candidate, past: _History, event: Floats, okay: 
         candidate=candidate,
         pre=pre,
         post=post,
+        arrived=float(w @ step_response(pre, post, max(TAU_S * bins.scale, bins.wash))),
     )
 
 
-def _usable(past: _History, w: Floats, span: int, places: int) -> Bools:
-    """Which placebo windows touch no other event's washout and no missing run under a weight."""
-    loud = past.cum_loud[span : span + places] - past.cum_loud[:places]
-    if past.cum_missing[-1] == 0:
-        return np.asarray(loud == 0)
-    missing = np.diff(past.cum_missing).astype(float)
-    hit = np.correlate(missing, (w != 0).astype(float), "valid")
-    return np.asarray((loud == 0) & (hit < 0.5))
+def _usable(past: _History, pre: int, post: int, wash: int) -> Bools:
+    """Which placebo windows touch no other event's washout, and no missing run in either part."""
+    span = pre + post
+    loud = past.cum_loud[span:] - past.cum_loud[:-span]
+    inside = past.cum_missing
+    places = len(loud)
+    before = inside[pre - 1 : pre - 1 + places] - inside[:places]
+    after = inside[span : span + places] - inside[pre + wash : pre + wash + places]
+    return np.asarray((loud == 0) & (before == 0) & (after == 0))
 
 
 def contrast(bins: Bins, candidates: Sequence[Candidate] = CANDIDATES) -> Contrast | None:

@@ -248,10 +248,10 @@ def _reported(base: MetricEffect, best: Contrast, grain: float, scale: Scale) ->
     """The effect with its numbers; a scale of 0 would make a decision of rounding noise."""
     t975 = float(stdtrit(best.nu, 0.975))
     sigma = max(best.sigma, grain / 2 / t975, 1e-300)
-    half = best.q + grain / 2
+    lo, hi = best.interval(grain / 2)
     bin_s = scale.bin_ms / 1000
     return replace(
-        base, state=DataState.OK, delta=best.delta, lo=best.delta - half, hi=best.delta + half,
+        base, state=DataState.OK, delta=best.delta, lo=lo, hi=hi,
         sigma=sigma, nu=best.nu, n_eff=best.n_eff, odds=best.odds(), candidate=best.candidate.name,
         pre_s=best.pre * bin_s, post_s=best.post * bin_s,
     )

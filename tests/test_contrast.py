@@ -7,10 +7,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy.linalg import toeplitz
 from scipy.signal import lfilter
+from scipy.special import stdtrit
 
 from selftune.contrast import (
     CANDIDATES,
     Bins,
+    Candidate,
     burg,
     contrast,
     effective_count,
@@ -172,6 +174,73 @@ def test_a_history_that_never_moved_still_yields_a_finite_scale() -> None:
     assert found is not None
     assert 0 < found.sigma < 1
     assert found.delta == pytest.approx(1, abs=0.2)
+
+
+# ----------------------------------------------------------------------------- against the written recipe
+def by_the_book(b: Bins, pre: int, post: int, kind: str) -> tuple[float, float, float, float, int]:
+    """D, sigma, nu, q and the number of placebos, as the method is written, one window at a time."""
+    ok = np.isfinite(b.y)
+    mask = ok[b.hist - pre : b.hist + post] & live(pre, post)
+    mask[: max(0, pre - b.pre_limit)] = False
+    t = np.arange(-pre, post) + 0.5
+    columns = [step_response(pre, post, TAU), np.ones(pre + post)] + ([t] if kind == "o1" else [])
+    w = np.zeros(pre + post)
+    w[mask] = np.linalg.pinv(np.column_stack(columns)[mask])[0]
+    past = fill_short(b.y[: b.hist - 1])
+    size = 10 if min(pre, post - WASH) >= 60 else 5
+
+    def spread(window: Floats, alive: NDArray[np.bool_]) -> float:
+        before = [slice(e - size, e) for e in range(pre - 1, size - 1, -size)]
+        after = [slice(a, a + size) for a in range(pre + WASH, pre + post - size + 1, size)]
+        total = 0.0
+        for part in (before, after):
+            means = [window[s][alive[s]].mean() for s in part if alive[s].sum() * 2 >= size]
+            total += float(np.var(means, ddof=1)) / len(means)
+        return total
+
+    found, spreads, places = [], [], []
+    for j in range(len(past) - pre - post + 1):
+        window = past[j : j + pre + post]
+        if b.quiet[j : j + pre + post].all() and np.isfinite(window[live(pre, post)]).all():
+            found.append(float(w[w != 0] @ window[w != 0]))
+            spreads.append(spread(np.where(np.isfinite(window), window, 0.0), np.ones(pre + post, bool)))
+            places.append(j)
+    p, s = np.array(found), np.array(spreads)
+    g = float(np.mean(p**2))
+    f = g / float(np.mean(s))
+    z = p / np.sqrt((8 * f * s + 6 * g) / 14)
+    half = len(z) // 2
+    s_z = np.sqrt(max(np.mean(z**2), np.mean(z[:half] ** 2), np.mean(z[half:] ** 2)))
+    at = np.zeros(len(past))
+    at[places] = z
+    rho = [float(at[:-m] @ at[m:] / (at @ at)) for m in range(1, len(z) // 2)]
+    nu = max(2.0, len(z) / (1 + 2 * sum(r * r for r in rho)))
+    window = b.y[b.hist - pre : b.hist + post]
+    sigma = 1.05 * s_z * np.sqrt((8 * f * spread(window, mask) + 6 * g) / 14)
+    return float(w[mask] @ window[mask]), float(sigma), nu, float(sigma * stdtrit(nu, 0.975)), len(z)
+
+
+@pytest.mark.parametrize("case", ["whole", "gaps", "earlier event", "drift at first", "drift at last"])
+@pytest.mark.parametrize("kind", ["o0", "o1"])
+def test_a_contrast_is_what_the_method_says(case: str, kind: str) -> None:
+    y = ar1(np.random.default_rng(30), 0.9, 690)
+    quiet, limit = np.ones(690, bool), 600
+    if case == "gaps":
+        y[[100, 101, 102, *range(200, 215), 560, 650, 651]] = np.nan
+    if case == "earlier event":
+        y[:530] += 30
+        quiet[530:550] = False
+        y[200:212] = np.nan  # and a gap, so that both reasons to drop a placebo are at work
+        limit = 50
+    if case.startswith("drift"):
+        y += 0.1 * np.clip(np.arange(690) - (0 if case.endswith("first") else 400), 0, 200)
+    b = Bins(y=y, quiet=quiet, hist=600, post=90, wash=WASH, pre_limit=limit)
+    for pre, share in ((60, 1.0), (60, 0.67)):
+        found = contrast(b, [Candidate(pre, share, kind)])  # type: ignore[arg-type]
+        assert found is not None
+        expected = by_the_book(b, pre, round(share * 90), kind)
+        got = (found.delta, found.sigma, found.nu, found.q, found.placebos)
+        assert got == pytest.approx(expected, rel=1e-8)
 
 
 # ----------------------------------------------------------------------------- what intervals promise

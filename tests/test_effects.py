@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from selftune.config import ExcursionBudget, Governance, Settings
 from selftune.domain import Confirm, DataState, Effect, MetricEffect, PolicyName, Reason, Target
@@ -130,18 +131,36 @@ def test_a_step_is_measured_with_all_its_numbers() -> None:
 
 
 def test_the_interval_is_the_t_interval_and_half_the_rounding() -> None:
-    from scipy.special import stdtrit
-
-    exact = risk(measure(stream(), SETTINGS, event_ms=T0, keys=(), others_ms=(), now_ms=T0 + 91_000,
-                         resolution={"risk_band": 0.0}))  # fmt: skip
-    inferred = risk(run(stream()))
+    """Towards zero exactly; away from zero it also reaches what a slow response would mean."""
+    whole = run(stream(step=0.05))
+    exact = risk(measure(stream(step=0.05), SETTINGS, event_ms=T0, keys=(), others_ms=(),
+                         now_ms=T0 + 91_000, resolution={"risk_band": 0.0}))  # fmt: skip
+    assert exact.delta is not None
     assert exact.sigma is not None
     assert exact.nu is not None
+    assert exact.lo is not None
     assert exact.hi is not None
-    assert exact.delta is not None
-    assert inferred.hi is not None
-    assert exact.hi - exact.delta == pytest.approx(exact.sigma * stdtrit(exact.nu, 0.975))
-    assert inferred.hi - exact.hi == pytest.approx(0.0005)
+    half = exact.sigma * stdtrit(exact.nu, 0.975)
+    assert exact.delta - exact.lo == pytest.approx(half)
+    assert half < exact.hi - exact.delta < half + 0.25 * exact.delta
+    inferred = risk(whole).hi
+    assert inferred is not None
+    assert inferred - exact.hi == pytest.approx(0.0005)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_slow_response_is_inside_the_interval(sign: int) -> None:
+    """Hardly any noise and a lag of 20 s: 90 s show nine tenths of the step, the interval all of it."""
+    series = stream()
+    t = np.maximum(0.0, (series.ts_ms - T0) / 1000)
+    y = 0.3 + 0.0001 * np.random.default_rng(2).normal(size=len(t)) + sign * 0.1 * (1 - np.exp(-t / 20))
+    m = risk(run(with_values(series, y)))
+    assert m.delta is not None
+    assert m.lo is not None
+    assert m.hi is not None
+    assert abs(m.delta) < 0.099
+    assert m.lo < sign * 0.1 < m.hi
+    assert m.hi - m.lo < 0.05
 
 
 def test_drift_alone_is_no_effect_though_the_plain_difference_says_so() -> None:
@@ -206,6 +225,17 @@ def test_few_samples_and_few_bins() -> None:
     assert code(effect) == "effect_few_bins"
     assert risk(effect).n_post == 225
     assert risk(effect).state is DataState.INSUFFICIENT
+
+
+def test_a_second_with_less_than_three_of_five_samples_is_missing() -> None:
+    """Two samples of each second leave 180 of 450: enough samples, not one whole second."""
+    series = stream()
+    y = series.values["risk_band"].copy()
+    y[(np.arange(len(y)) % 5 > 1) & (series.ts_ms >= T0)] = np.nan
+    assert code(run(with_values(series, y))) == "effect_few_bins"
+    y = series.values["risk_band"].copy()
+    y[(np.arange(len(y)) % 5 > 2) & (series.ts_ms >= T0)] = np.nan
+    assert risk(run(with_values(series, y))).state is DataState.OK
 
 
 def test_min_samples_shrinks_with_the_window() -> None:
