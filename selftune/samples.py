@@ -304,6 +304,9 @@ class SampleStream:
         if older is None or not self._book.ready or oldest is None:
             return
         begin = _line_start(source, older.end - OLDER_BYTES)
+        if begin >= older.end:  # inside a line that is longer than a helping
+            self._older = _Older(end=older.end - OLDER_BYTES, header=older.header)
+            return
         body = source.read_at(begin, older.end - begin)
         before = older.header
         if found := last_header(self._parser, body):

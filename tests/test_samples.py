@@ -582,6 +582,16 @@ def test_a_line_without_end_is_skipped_and_memory_stays_small(tmp_path: Path) ->
     assert since_t0(stream(path).poll(LATER)) == TEN[5:]
 
 
+def test_the_past_before_a_very_long_line_is_reached(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes(HEADER + rows(0, 2000) + b"9" * MAX_LINE + b"9\n" + rows(400_000, 2000))
+    watched = stream(path, keep_s=60)
+    for _ in range(12):
+        watched.poll(LATER)
+    assert watched.state.older_done
+    assert int(watched.coarse.start_ms[0]) == T0
+
+
 def test_far_behind_it_skips_to_the_end_and_counts(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_bytes(HEADER + rows(0, 5))
