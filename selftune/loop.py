@@ -1,0 +1,199 @@
+"""The unattended loop: wake, read, decide, commit, sleep until the next look is due.
+
+One per data root (lease), a heartbeat each second, signals end it after the tick. What it does is
+`cycle.decide`; this file only keeps it going, and holds still where something is wrong with us.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from selftune.acting import iso
+from selftune.book import HEARTBEAT, Batch, DecisionDraft
+from selftune.domain import JsonDict, LockHeld, SelftuneError, StaleSnapshot
+from selftune.files import clean_temps, replace
+from selftune.locks import LoopLease
+from selftune.plan import Plan
+from selftune.runtime import Clock, Root
+from selftune.sweep import sweep
+
+PERIOD_S = 1.0  # of the heartbeat
+SWEEP_S = 30.0  # evidence that a kill left unwritten is looked for this often
+FAULTS_HELD = 5  # this many faults in a row: state `faulted`, one try a minute
+BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+JITTER = 0.25  # so that many loops of one broken disk do not knock at once
+
+
+@dataclass
+class Pulse:
+    """What the heartbeat says. `faults` counts those in a row, `fault` is the last one in words."""
+
+    started: str
+    cycle: int = 0
+    state: str = "running"
+    mode: str = "dry_run"
+    config: str = ""
+    head: JsonDict = field(default_factory=dict)
+    next_due_ms: int = 0
+    faults: int = 0
+    fault: str | None = None
+
+
+class Loop:
+    """The loop of one root. `stop` ends it after the present tick."""
+
+    def __init__(
+        self, path: Path, *, clock: Clock | None = None, say: Callable[[str], None] | None = None
+    ) -> None:
+        self.path = path
+        self.lease = LoopLease(path)
+        try:
+            clean_temps(path)
+            self.root = Root(path, clock=clock)
+        except BaseException:
+            self.lease.release()
+            raise
+        self.stopping = threading.Event()
+        self.say = say or (lambda _: None)
+        self.pulse = Pulse(started=iso(self.root.clock.wall(), self.root.zone))
+        self._swept_at_ms: int | None = None
+
+    # ------------------------------------------------------------------------ one tick
+    def tick(self) -> Plan | None:
+        """One cycle; None when it failed. A fault is recorded and backed off, never a crash."""
+        self.pulse.cycle += 1
+        try:
+            self.root.lease_ok = self.lease.held
+            plan, done = self.root.tick()
+            self._evidence(force=done is not None)
+        except (StaleSnapshot, LockHeld) as e:  # somebody else is writing: the next tick reads again
+            self.pulse.state, self.pulse.fault = "holding", str(e)
+            self._due_in(PERIOD_S)
+            return None
+        except Exception as e:  # the loop's one catch: whatever it is, hold still and say so
+            self._fault(e)
+            return None
+        self._well(plan)
+        return plan
+
+    def _evidence(self, *, force: bool) -> None:
+        now = self.root.clock.steady()
+        if force or self._swept_at_ms is None or now - self._swept_at_ms >= SWEEP_S * 1000:
+            self._swept_at_ms = now
+            sweep(self.root)
+
+    def _well(self, plan: Plan) -> None:
+        if self.pulse.faults:
+            self.say(f"recovered after {self.pulse.faults} faults")
+        self.pulse.faults, self.pulse.fault = 0, None
+        self.pulse.state = "holding" if plan.holds else "running"
+        self.pulse.mode = plan.effective.value
+        self.pulse.config = plan.config_sha
+        self.pulse.head = plan.approvals_head
+        self._due_in(plan.next_due_s)
+
+    def _fault(self, e: Exception) -> None:
+        self.pulse.faults += 1
+        self.pulse.fault = str(e) if isinstance(e, SelftuneError) else f"{type(e).__name__}: {e}"
+        self.pulse.state = "faulted" if self.pulse.faults >= FAULTS_HELD else "holding"
+        wait = BACKOFF_S[min(self.pulse.faults, len(BACKOFF_S)) - 1]
+        self._due_in(wait * (1 + random.uniform(-JITTER, JITTER)))
+        self.say(self.pulse.fault)
+        if self.pulse.faults == 1:
+            self._record_fault()
+
+    def _record_fault(self) -> None:
+        """The first fault of a row goes on record if the disk lets it; the heartbeat says it anyway."""
+        data: JsonDict = {
+            "kind": "mode",
+            "act": "fault",
+            "reasons": [{"code": "loop.fault", "params": {"error": self.pulse.fault}}],
+        }
+        try:
+            self.root.ledger.commit(Batch(decisions=(DecisionDraft(data=data),)), expect=None)
+        except (SelftuneError, OSError):
+            return  # the disk that failed the tick fails this as well; the heartbeat carries it
+
+    def _due_in(self, seconds: float) -> None:
+        self.pulse.next_due_ms = self.root.clock.steady() + round(seconds * 1000)
+
+    # ------------------------------------------------------------------------ heartbeat
+    def beat(self) -> None:
+        """Replace the heartbeat. It proves life, not truth: no fsync, and a full disk does not end us."""
+        zone, now = self.root.zone, self.root.clock.wall()
+        due_in = self.pulse.next_due_ms - self.root.clock.steady()
+        p = self.pulse
+        data = {
+            "v": 1,
+            "ts": iso(now, zone),
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "started": p.started,
+            "period_s": PERIOD_S,
+            "cycle": p.cycle,
+            "mode": p.mode,
+            "state": p.state,
+            "config": p.config,
+            "approvals_head": p.head,
+            "next_due": iso(now + due_in, zone),
+            "faults": p.faults,
+            "fault": p.fault,
+        }
+        try:
+            replace(self.path / HEARTBEAT, json.dumps(data, ensure_ascii=False).encode(), durable=False)
+        except (SelftuneError, OSError) as e:
+            p.fault = str(e)
+
+    # ------------------------------------------------------------------------ life
+    def run(self) -> None:
+        """Until `stopping`: a tick when due, a heartbeat each second."""
+        try:
+            while not self.stopping.is_set():
+                if self.root.clock.steady() >= self.pulse.next_due_ms:
+                    self.tick()
+                self.beat()
+                left_s = (self.pulse.next_due_ms - self.root.clock.steady()) / 1000
+                self.stopping.wait(max(0.01, min(PERIOD_S, left_s)))
+        finally:
+            self.close()
+
+    def once(self) -> Plan | None:
+        """One tick, one heartbeat."""
+        try:
+            return self.tick()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Say that we stopped, and give the lease back."""
+        self.pulse.state = "stopped"
+        self.beat()
+        self.lease.release()
+
+
+def run_loop(path: Path, *, once: bool = False, say: Callable[[str], None] | None = None) -> int:
+    """Run the loop until a signal ends it; 0, or 1 where the one tick of `once` failed.
+
+    Raises: LockHeld when another loop lives, SettingsError without valid settings.
+    """
+    loop = Loop(path, say=say)
+    if once:
+        return 0 if loop.once() is not None else 1
+
+    def leave(_signal: int, _frame: FrameType | None) -> None:
+        loop.stopping.set()
+
+    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), leave)
+    loop.run()
+    return 0
