@@ -8,11 +8,10 @@ Source: loop.md, Judging and Harm; effects.md, Judging.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-import numpy as np
 from scipy.special import ndtr
 
 from selftune.config import Limit, Settings
@@ -26,9 +25,14 @@ from selftune.domain import (
     VerdictReport,
     WindowStat,
 )
+from selftune.gaps import Base, GapContrast, QuietWindow, gap_contrast
 from selftune.objective import Shift, score_odds, shortfall, t_above, t_below, weighted
 
-Base = Mapping[str, float | None]
+__all__ = [
+    "GapContrast", "LookReport", "QuietWindow", "RollbackReport", "Undone", "direction", "equal_within",
+    "gap_contrast", "judge_excursion", "judge_look", "judge_step", "p_lost", "shift_of", "targets_met",
+    "verify_rollback", "warn_breach",
+]  # fmt: skip
 
 P_IMPROVED = 0.95  # loop.md, Judging: IMPROVED, a step
 P_WORSENED = 0.90  # loop.md, Judging: WORSENED, a step
@@ -42,9 +46,6 @@ P_GAIN_SMALL = 0.10  # effects.md, table: P(gain >= good) this low is evidence t
 P_IMPROVED_EXCURSION = 0.98  # loop.md, Judging: Excursion
 P_WORSENED_EXCURSION = 0.96
 MAX_LOOKS = 4
-MIN_PAIRS = 20  # loop.md, Drift over the gap
-GAP_SLACK = 0.20
-NU_LEAST = 2.0  # effects.md, step 7
 
 P_RESTORE = 0.80  # loop.md, Reversal look
 P_EQUAL = 0.80  # loop.md: at max_s with every target met (P >= .8)
@@ -57,32 +58,6 @@ _NO_DATA = {
     DataState.STALE: "data_stale",
     DataState.CONFOUNDED: "data_confounded",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuietWindow:
-    """Window means while nothing was touched: rule values in force, regime, per-metric statistics."""
-
-    start_ms: int
-    end_ms: int
-    values: Mapping[str, float]
-    regime: int
-    stats: Mapping[str, WindowStat]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GapContrast:
-    """Present means minus anchor means, with the scale that chance has over the same gap.
-
-    `shift[m]` = (delta, sigma, nu), only for metrics with enough pairs; `base` = anchor means.
-    `undecided` says why it cannot be judged, None if it can. Units: the metrics' own; `gap_s` seconds.
-    """
-
-    base: Base
-    shift: Mapping[str, Shift]
-    pairs: Mapping[str, int]
-    gap_s: float
-    undecided: Reason | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -415,88 +390,6 @@ def _short_history(effect: Effect, settings: Settings) -> Reason | None:
 
 
 # ----------------------------------------------------------------------------- an excursion
-def gap_contrast(
-    *, anchor: QuietWindow, present: QuietWindow, quiet: Sequence[QuietWindow], settings: Settings
-) -> GapContrast:
-    """Present minus anchor, with its scale from all quiet pairs as far apart (± 20 %).
-
-    Pairs have equal rule values and regime; their squares are taken about zero, so that drift over
-    the gap is inside the scale. Fewer than 20 pairs for a weighted metric, or windows of two
-    regimes: `undecided`. Source: loop.md, Drift over the gap; effects.md, step 7 (degrees of freedom).
-    """
-    gap_ms = present.start_ms - anchor.start_ms
-    base = {m: s.mean for m, s in anchor.stats.items()}
-    pairs = _pairs(quiet, gap_ms)
-    shift: dict[str, Shift] = {}
-    counts: dict[str, int] = {}
-    for m in settings.metrics:
-        d = _differences(pairs, m)
-        counts[m] = len(d)
-        a, b = anchor.stats.get(m), present.stats.get(m)
-        if a is None or b is None or a.mean is None or b.mean is None or len(d) < MIN_PAIRS:
-            continue
-        own = (a.se or 0.0) ** 2 + (b.se or 0.0) ** 2
-        sigma = math.sqrt(max(float(np.mean(np.square(d))), own))
-        shift[m] = (b.mean - a.mean, sigma, _effective(d))
-    return GapContrast(
-        base=base, shift=shift, pairs=counts, gap_s=gap_ms / 1000,
-        undecided=_why_undecided(anchor, present, base, shift, counts, settings),
-    )  # fmt: skip
-
-
-def _pairs(quiet: Sequence[QuietWindow], gap_ms: int) -> list[tuple[QuietWindow, QuietWindow]]:
-    """(earlier, later) pairs whose starts lie `gap_ms` ± 20 % apart, at equal values and regime."""
-    if gap_ms <= 0:
-        return []
-    windows = sorted(quiet, key=lambda w: w.start_ms)
-    starts = np.array([w.start_ms for w in windows], np.int64)
-    out = []
-    for i, w in enumerate(windows):
-        j0 = int(np.searchsorted(starts, w.start_ms + (1 - GAP_SLACK) * gap_ms, side="left"))
-        j1 = int(np.searchsorted(starts, w.start_ms + (1 + GAP_SLACK) * gap_ms, side="right"))
-        out += [(w, v) for v in windows[max(j0, i + 1) : j1]
-                if v.regime == w.regime and v.start_ms >= w.end_ms and v.values == w.values]  # fmt: skip
-    return out
-
-
-def _differences(pairs: Sequence[tuple[QuietWindow, QuietWindow]], metric: str) -> np.ndarray:
-    out = []
-    for a, b in pairs:
-        x, y = a.stats.get(metric), b.stats.get(metric)
-        if x is not None and y is not None and x.mean is not None and y.mean is not None:
-            out.append(y.mean - x.mean)
-    return np.asarray(out, float)
-
-
-def _effective(d: np.ndarray) -> float:
-    """Degrees of freedom of mean(d²) for correlated d in time order."""
-    n, power = len(d), float(np.sum(np.square(d)))
-    if power <= 0.0:
-        return float(n)
-    rho = np.array([float(np.dot(d[:-k], d[k:])) / power for k in range(1, n // 2)])
-    return max(NU_LEAST, n / (1.0 + 2.0 * float(np.sum(rho**2))))
-
-
-def _why_undecided(
-    anchor: QuietWindow,
-    present: QuietWindow,
-    base: Base,
-    shift: Mapping[str, Shift],
-    counts: Mapping[str, int],
-    settings: Settings,
-) -> Reason | None:
-    if anchor.regime != present.regime:
-        return Reason("regime_between", {"observed": present.regime, "limit": anchor.regime, "unit": "regime",
-                                         "n": 0})  # fmt: skip
-    lacking = [m for m in weighted(settings) if m not in shift or base.get(m) is None]
-    if not lacking:
-        return None
-    worst = min(lacking, key=lambda m: counts.get(m, 0))
-    n = counts.get(worst, 0)
-    code = "too_few_pairs" if n < MIN_PAIRS else "window_mean_missing"
-    return Reason(code, {"metric": worst, "observed": n, "limit": MIN_PAIRS, "unit": "pairs", "n": n})
-
-
 def judge_excursion(contrast: GapContrast, settings: Settings, looks_done: int = 0) -> VerdictReport:
     """The verdict on a whole excursion against its anchor, at the stricter odds of up to four looks.
 
