@@ -128,8 +128,8 @@ def rate(s: Situation) -> GuardCheck:
     """The observed rate must be able to bring 1.2 x min_samples into one window."""
     seen = (s.health.rate_hz or 0.0) * s.settings.observe_window_s
     need = 1.2 * s.settings.min_samples
-    ok = s.health.enough or s.health.rate_hz is None
-    return _check("rate_too_low", ok, round(seen, 1), need, "samples", rate_hz=s.health.rate_hz)
+    ok = s.health.rate_hz is None or seen >= need
+    return _check("rate_too_low", ok, round(seen, 1), round(need, 1), "samples", rate_hz=s.health.rate_hz)
 
 
 def samples(s: Situation) -> GuardCheck:

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from selftune.address import is_loopback
 from selftune.config import edit
 from selftune.demo import demo_root, is_demo, run_demo
 from selftune.domain import Role
 from selftune.files import replace
 from selftune.settings import METRICS_FILE, SETTINGS_FILE
-from selftune.web import is_loopback
 
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # promises F18
 JITTER = 0.25

@@ -30,12 +30,12 @@ LAYERS: dict[int, list[str]] = {
         plan picture seen watch cycle acts acting hands
         suggesting
         wording korean
+        address access
     """.split(),
     2: """
         files locks catalogue
         source ranges samples
         stores ledger
-        access
     """.split(),
     3: """
         plants simulate tuned demo
@@ -47,7 +47,7 @@ LAYERS: dict[int, list[str]] = {
     """.split(),
     4: """
         chart_kit charts effect_charts
-        view desk ui web frame
+        view desk office ui web frame
     """.split(),
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}

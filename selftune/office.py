@@ -1,0 +1,83 @@
+"""One data root for every session of a server process: one reader, one lock, one way to act.
+
+Answers "what is the picture now?" for all pages at once, and carries out what a person asks, after
+asking what the role may do. Never decides about rules; a broken file is in the picture, not raised.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from selftune import access
+from selftune.access import Action
+from selftune.book import Committed
+from selftune.cycle import plan_of
+from selftune.domain import Problem, Role, SettingsError, StorageError
+from selftune.picture import Picture
+from selftune.plan import Act, Plan
+from selftune.runtime import Root
+
+SHARE_S = 0.4  # sessions that ask within this time share one look at the files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glance:
+    """What was found at one look. `picture` is None while there were never valid settings, or no disk.
+
+    `problems`: what is wrong with the settings file on disk (the picture then stands on the last
+    valid ones). `plan`: what the loop would want now; nothing of it is written.
+    """
+
+    picture: Picture | None
+    plan: Plan | None
+    problems: tuple[Problem, ...] = ()
+    fault: str | None = None
+
+
+class Office:
+    """The shared reader and the only door to a commit for pages; safe to use from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._root: Root | None = None
+        self._shared: tuple[float, Glance] | None = None
+
+    def glance(self) -> Glance:
+        """The present picture; looks made within a moment of each other share one."""
+        with self._lock:
+            if self._shared is None or time.monotonic() - self._shared[0] > SHARE_S:
+                self._shared = (time.monotonic(), self._look())
+            return self._shared[1]
+
+    def _look(self) -> Glance:
+        try:
+            root = self._open()
+            picture = Picture(root.snapshot())
+            error = root.settings_book.error
+            return Glance(picture=picture, plan=plan_of(picture), problems=error.problems if error else ())
+        except SettingsError as e:
+            return Glance(picture=None, plan=None, problems=e.problems)
+        except (StorageError, OSError) as e:
+            return Glance(picture=None, plan=None, fault=str(e))
+
+    def _open(self) -> Root:
+        if self._root is None:
+            self._root = Root(self.path)
+        return self._root
+
+    def act(
+        self, action: Action, wanted: Callable[[Picture], tuple[Act, ...]], *, actor: str, role: Role
+    ) -> tuple[Plan, Committed]:
+        """What a person asked for, if their role may: guards and commit as everywhere.
+
+        Raises: Refused, UnknownId, LockHeld, StorageError, StaleSnapshot, SettingsError.
+        """
+        access.require(role, action)
+        with self._lock:
+            self._shared = None
+            return self._open().hand(wanted, actor=actor)
