@@ -149,7 +149,7 @@ def files(now: Now, say: Say) -> None:
         total = sum(skipped.values())
         st.write(say("overview.skipped", n=total) if total else say("overview.skipped_none"))
         for reason, n in sorted(skipped.items()):
-            st.text(f"• {say(f'reject.{reason}')}: {n}")
+            st.text(f"• {say(f'reject.{reason}', n=n)}")
 
 
 def size_text(size: int | None) -> str:

@@ -1,0 +1,116 @@
+"""Each page in a real browser: it opens, it is quiet, it fetches nothing from elsewhere, it fits."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
+from playwright.sync_api import Browser, Page
+
+from tests.browser.conftest import SEOUL
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+SIZES = {"wide": (1400, 900), "phone": (390, 844)}
+PHONE = "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 Chrome/140.0 Mobile Safari/537.36"
+PATHS = {"overview": "/", "help": "/help"}
+# Streamlit looks for its server below the page's own path first and is told "not here" by a 404.
+LOOKING_AROUND = re.compile(r"/help/_stcore/(health|host-config)$")
+
+
+@dataclass
+class Noise:
+    """What a page did that a quiet one would not."""
+
+    errors: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+
+
+def listen(page: Page, origin: str) -> Noise:
+    noise = Noise()
+    ours = (origin, origin.replace("http", "ws", 1), "data:", "blob:")
+    page.on("pageerror", lambda error: noise.errors.append(str(error)))
+    page.on("request", lambda r: None if r.url.startswith(ours) else noise.foreign.append(r.url))
+    page.on("websocket", lambda w: None if w.url.startswith(ours) else noise.foreign.append(w.url))
+
+    def console(message: object) -> None:
+        where = str(getattr(message, "location", {}).get("url", ""))
+        if getattr(message, "type", "") == "error" and not LOOKING_AROUND.search(where):
+            noise.errors.append(f"{getattr(message, 'text', '')} {where}")
+
+    page.on("console", console)
+    return noise
+
+
+@pytest.mark.parametrize(
+    ("name", "language", "scheme", "size"),
+    list(product(PATHS, ("ko", "en"), ("light", "dark"), SIZES)),
+)
+def test_page_in_a_browser(
+    name: str, language: str, scheme: str, size: str, server: str, browser: Browser
+) -> None:
+    width, height = SIZES[size]
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if scheme == "dark" else "light",
+        locale="ko-KR" if language == "ko" else "en-US",
+        timezone_id="America/New_York",
+        user_agent=PHONE if size == "phone" else None,
+    )
+    page = context.new_page()
+    noise = listen(page, server)
+    page.goto(server + PATHS[name])
+    page.wait_for_selector("h1", timeout=30_000)
+    if name == "overview":
+        page.wait_for_selector("[data-testid=stVegaLiteChart] svg, [data-testid=stVegaLiteChart] canvas")
+    page.wait_for_timeout(800)
+    sizes = page.evaluate(
+        "() => (m => [m.scrollWidth, m.clientWidth])(document.querySelector('[data-testid=stMain]'))"
+    )
+    title = page.locator("h1").first.inner_text()
+    ground = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).backgroundColor")
+    assert noise.errors == [] and noise.foreign == []
+    assert sizes[0] <= sizes[1], "the page scrolls sideways"
+    assert bool(re.search("[가-힣]", title)) is (language == "ko")
+    assert (sum(int(c) for c in re.findall(r"\d+", ground)[:3]) < 380) is (scheme == "dark")
+
+
+def test_times_are_those_of_the_settings_not_of_the_browser(server: str, browser: Browser) -> None:
+    """In New York the axis still shows the hours of Seoul."""
+    hours = []
+    for zone in ("America/New_York", "Asia/Seoul"):
+        page = browser.new_context(timezone_id=zone, viewport={"width": 1400, "height": 900}).new_page()
+        page.goto(server)
+        page.wait_for_selector("[data-testid=stVegaLiteChart] svg text")
+        page.wait_for_timeout(500)
+        texts = page.locator("[data-testid=stVegaLiteChart] svg text").all_text_contents()
+        hours.append({t[:2] for t in texts if re.fullmatch(r"\d\d:\d\d", t)})
+    now = datetime.now(UTC).astimezone(SEOUL)
+    seoul = {(now - timedelta(minutes=m)).strftime("%H") for m in (0, 30)}
+    assert hours[0] and hours[0] <= seoul and hours[1] <= seoul
+
+
+def test_language_link_is_remembered(server: str, browser: Browser) -> None:
+    page = browser.new_context(locale="ko-KR", viewport={"width": 1400, "height": 900}).new_page()
+    page.goto(f"{server}/help")
+    page.get_by_role("link", name="English").click()
+    page.wait_for_selector("h1:has-text('How selftune works')", timeout=20_000)
+    assert page.url == f"{server}/help"
+    page.goto(server)
+    page.wait_for_selector("h1", timeout=20_000)
+    assert not re.search("[가-힣]", page.locator("h1").first.inner_text())
+
+
+def test_a_tick_changes_the_chart_in_place(server: str, browser: Browser) -> None:
+    """The chart's element survives the renewal: no blank frame, zoom and table stay."""
+    page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
+    page.goto(server)
+    page.wait_for_selector(".st-key-overview_chart svg", timeout=20_000)
+    page.evaluate("() => { document.querySelector('.st-key-overview_chart').dataset.mine = 'yes' }")
+    page.wait_for_timeout(6500)  # a renewal is due each 5 s
+    assert page.evaluate("() => document.querySelector('.st-key-overview_chart').dataset.mine") == "yes"
