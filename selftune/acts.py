@@ -132,7 +132,7 @@ def harm_of(change: Change, beyond: float, deltas: Mapping[str, float] | None = 
     `deltas`: the harmed metrics and how far they moved, for the verification of the way back.
     """
     move = change.moves[-1]
-    sign = 1 if (move.new or move.old) > move.old else -1
+    sign = -1 if move.new is not None and move.new < move.old else 1
     return {"rule": move.rule, "sign": sign, "anchor": beyond, "deltas": dict(deltas or {})}
 
 
@@ -187,7 +187,11 @@ def evaluation(p: Picture, change: Change, effect: Effect | None, report: Verdic
     )
 
 
-def look_over(look: Look, result: str, reasons: tuple[Reason, ...], effect: Effect | None = None) -> Act:
+def look_over(
+    look: Look, result: str, reasons: tuple[Reason, ...], effect: Effect | None = None, *,
+    cause: str | None = None,
+) -> Act:  # fmt: skip
+    """The end of a reversal look. `cause`: why it could not be judged, None if it was."""
     return Act(
         kind="verdict",
         act="look",
@@ -195,6 +199,7 @@ def look_over(look: Look, result: str, reasons: tuple[Reason, ...], effect: Effe
         data={
             "change": look.change,
             "result": result,
+            "cause": cause,
             "left": dict(look.left),
             "steps": list(look.steps),
             "effect": effect_json(effect),

@@ -50,13 +50,13 @@ def reversal_look(p: Picture) -> tuple[Act, ...]:
         return ()
     change = p.life.change(look.change)
     if change is None:
-        return (look_over(look, "stay", (Reason("look.lost"),)),)
+        return (look_over(look, "stay", (Reason("look.lost"),), cause="lost"),)
     if look.disturbed:
-        return (look_over(look, "stay", (Reason("look.disturbed"),)),)
+        return (look_over(look, "stay", (Reason("look.disturbed"),), cause="disturbed"),)
     if p.snap.epoch_at_ms is not None and p.snap.epoch_at_ms > look.at_ms:
-        return (look_over(look, "stay", (Reason("look.clock_back"),)),)
+        return (look_over(look, "stay", (Reason("look.clock_back"),), cause="clock_back"),)
     if p.blind_too_long:
-        return (look_over(look, "stay", (blind_reason(p),)),)
+        return (look_over(look, "stay", (blind_reason(p),), cause="blind"),)
     if p.health.stale:
         return ()
     due_ms = change.ts_ms + round(p.settings.observe_window_s * 1000)
@@ -86,7 +86,7 @@ def _look_harm(p: Picture, look: Look, change: Change) -> tuple[Act, ...]:
 def _restore(p: Picture, look: Look, reasons: tuple[Reason, ...], effect: Effect | None) -> tuple[Act, ...]:
     moves = back_moves(p.life, look.left, look.left, kind="restore")
     if not p.mode.live:
-        return (look_over(look, "stay", (p.mode.reason, *reasons), effect),)
+        return (look_over(look, "stay", (p.mode.reason, *reasons), effect, cause="loan_end"),)
     return (
         look_over(look, "restore", reasons, effect),
         Act(kind="cycle", act="restore", reasons=reasons, moves=moves, write=True, data={"cause": "look"}),

@@ -24,7 +24,8 @@ BAR_S = 30 * 60.0  # doubling ...
 BAR_MAX_S = 24 * 3600.0  # ... up to a day
 LAPSE_WINDOWS = 4  # 3 R of blind time and one window: after that others' changes are history
 REST_S = 30 * 60.0  # a rule whose harm was "not ours" rests
-NOT_FRUITLESS = frozenset({"blind", "loan_end", "regime", "look"})  # returns that say nothing about gain
+# ways back that say nothing about gain
+NOT_FRUITLESS = frozenset({"blind", "loan_end", "regime", "look", "disturbed", "clock_back", "lost"})
 
 
 class ChangeKind(StrEnum):
@@ -282,13 +283,15 @@ class _Fold:
     last_any: RuleEvent | None = None
     changes: dict[str, Change] = field(default_factory=dict)
     open: dict[str, Change] = field(default_factory=dict)
-    key_of: dict[str, str] = field(default_factory=dict)  # event key -> change id
+    mover: dict[str, str] = field(default_factory=dict)  # rule -> the change that set its value
+    lost: frozenset[str] = frozenset()  # decisions of which no intended event reached the history
     excursion: Excursion | None = None
     look: Look | None = None
     harms: dict[str, list[int]] = field(default_factory=dict)
     pauses: dict[str, Pause] = field(default_factory=dict)
     bars: dict[tuple[str, int], Bar] = field(default_factory=dict)
-    harm_of: dict[str, tuple[str, int, int]] = field(default_factory=dict)  # decision -> rule, sign, at
+    # decision -> rule, sign, at, the bar that stood before
+    harm_of: dict[str, tuple[str, int, int, Bar | None]] = field(default_factory=dict)
     rests: dict[str, int] = field(default_factory=dict)
     regime: int = 0
     regime_from_ms: int | None = None
@@ -305,21 +308,22 @@ class _Fold:
     # -- rule events ---------------------------------------------------------------------------
     def event(self, e: RuleEvent, decision: Decision | None) -> None:
         self.last_any = e
-        rule = self.settings.rules.get(e.rule)
-        if rule is None:
+        if e.rule not in self.settings.rules:
             return  # a rule the settings do not name: shown, never acted on
+        self.last_event[e.rule] = e
+        if e.new is None:
+            return  # no number: the value in force stays whose it was; the cooldown counts the line
         kind = _kind(e, decision)
         before = self.values[e.rule]
-        if e.new is not None:
-            self.values[e.rule] = e.new
-        self.last_event[e.rule] = e
+        self.values[e.rule] = e.new
         change = self._change(e, kind, before, decision)
+        self.mover[e.rule] = change.id
         self._supersede(change, e)
         if kind is ChangeKind.STEP:
             self._extend(change)
         elif kind is ChangeKind.LOOK:
             self._look(change, e, before)
-        elif kind is ChangeKind.RESTORE and e.new is not None:
+        elif kind is ChangeKind.RESTORE:
             self.anchor[e.rule] = e.new  # what is restored has won its look: it is proven
         elif kind is ChangeKind.EMERGENCY:
             self.last_emergency_at_ms = e.at_ms
@@ -334,7 +338,7 @@ class _Fold:
         self.look = Look(change=change.id, left=left, steps=steps, at_ms=e.at_ms, ts_ms=e.ts_ms)
 
     def _change(self, e: RuleEvent, kind: ChangeKind, before: float, decision: Decision | None) -> Change:
-        change_id = decision.id if decision is not None and e.decision else e.key
+        change_id = decision.id if decision is not None and kind is not ChangeKind.FOREIGN else e.key
         if kind is ChangeKind.FOREIGN:  # several rules in one second are one joint change
             last = next(reversed(self.changes.values()), None)
             if (
@@ -358,11 +362,10 @@ class _Fold:
                 at_ms=e.at_ms,
                 actor=e.actor,
                 window_from_ms=e.ts_ms,
-                decision=decision.id if decision else None,
-                cause=str(decision.data.get("cause")) if decision and decision.data.get("cause") else None,
+                decision=decision.id if decision is not None and change_id == decision.id else None,
+                cause=_text(decision.data.get("cause")) if decision is not None else None,
             )
         self._put(change)
-        self.key_of[e.key] = change_id
         return change
 
     def _put(self, change: Change) -> None:
@@ -428,11 +431,12 @@ class _Fold:
         self.excursion = replace(self.excursion, displaced=displaced) if displaced else None
 
     def _last_change(self, rule: str) -> Change | None:
-        e = self.last_event.get(rule)
-        return self.changes.get(self.key_of[e.key]) if e is not None else None
+        return self.changes.get(self.mover.get(rule, ""))
 
     # -- decisions ------------------------------------------------------------------------------
     def decision(self, d: Decision) -> None:
+        if d.id in self.lost:
+            return  # nothing of it came true; it is listed as an orphan until it is abandoned
         if d.kind in ("suggest", "cycle"):
             self._cycle(d)
         elif d.kind == "verdict":
@@ -535,7 +539,7 @@ class _Fold:
         self.look = None
         if restored:
             self.fruitless = 0
-        else:
+        elif d.data.get("cause") not in NOT_FRUITLESS:
             self._fruitless(d)
 
     def _clear_harm(self, rules: Iterable[str]) -> None:
@@ -563,10 +567,12 @@ class _Fold:
             return
         harm = self.harm_of.get(change.decision or "")
         if harm is not None:
-            rule, sign, at = harm
+            rule, sign, at, before = harm
             self.harms[rule] = [h for h in self.harms.get(rule, []) if h != at]
             self.pauses.pop(rule, None)
             self.bars.pop((rule, sign), None)
+            if before is not None:
+                self.bars[rule, sign] = before
             self.rests[rule] = int(d.at_ms + REST_S * 1000)
 
     def _regime(self, d: Decision) -> None:
@@ -588,7 +594,7 @@ class _Fold:
         recent = [h for h in self.harms.get(rule, []) if d.at_ms - h <= HARM_MEMORY_S * 1000]
         recent.append(d.at_ms)
         self.harms[rule] = recent
-        self.harm_of[d.id] = (rule, sign, d.at_ms)
+        self.harm_of[d.id] = (rule, sign, d.at_ms, self.bars.get((rule, sign)))
         over = len(recent) - self.settings.rollback_limit
         if over >= 0:
             until = d.at_ms + PAUSES_S[min(over, len(PAUSES_S) - 1)] * 1000
@@ -631,6 +637,8 @@ def fold(decisions: Sequence[Decision], events: Sequence[RuleEvent], settings: S
     f.values = {r.name: r.init for r in settings.rules.values()}
     f.anchor = dict(f.values)
     by_id = {d.id: d for d in decisions}
+    there = {e.key for e in events}
+    f.lost = frozenset(d.id for d in decisions if d.applied and there.isdisjoint(d.applied))
     for entry in _merged(decisions, events):
         if isinstance(entry, RuleEvent):
             f.event(entry, by_id.get(entry.decision) if entry.decision else None)

@@ -287,7 +287,7 @@ class Picture:
         return tuple(
             Lesson(
                 rule=c.rules[0],
-                step=(c.moves[0].new or c.moves[0].old) - c.moves[0].old,
+                step=(c.moves[0].new if c.moves[0].new is not None else c.moves[0].old) - c.moves[0].old,
                 deltas=deltas_of(d.data, self.settings),
                 verdict=Verdict(d.data.get("verdict", Verdict.INCONCLUSIVE)),
             )

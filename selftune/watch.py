@@ -72,7 +72,7 @@ def loan_end(p: Picture) -> tuple[Act, ...]:
     if exc is not None:
         acts += go_home(p, exc, "loan_end", (why,), write=True, warn=False)
     elif look is not None:
-        acts.append(look_over(look, "stay", (why,)))
+        acts.append(look_over(look, "stay", (why,), cause="loan_end"))
     if p.mode.ended is not None:
         disarm = {
             "kind": "disarm",
