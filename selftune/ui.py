@@ -247,20 +247,21 @@ def chart(view: ChartView, say: Say, *, key: str, sentence: bool = True, table: 
         return []
     spec = {**view.spec, "datasets": {name: arrow(c) for name, c in view.datasets.items()}}
     picked: list[str] = []
-    if view.selections:
-        state = st.vega_lite_chart(
-            spec, width="stretch", theme=None, key=key, alt=view.alt,
-            on_select="rerun", selection_mode=list(view.selections),
-        )  # fmt: skip
-        rows = state.get("selection", {}).get(view.selections[0], [])
-        picked = [str(r["id"]) for r in rows if isinstance(r, dict) and "id" in r]
-    else:
-        st.vega_lite_chart(spec, width="stretch", theme=None, key=key, alt=view.alt)
-    if sentence:
-        st.write(view.sentence)
-    if table:
-        with st.expander(say("chart.as_table"), icon=":material/table_rows:", key=f"{key}_table"):
-            st.dataframe(dict(view.table), width="stretch", height=240, hide_index=True)
+    with st.container(key=f"{key}_box", gap="xsmall"):
+        if view.selections:
+            state = st.vega_lite_chart(
+                spec, width="stretch", theme=None, key=key, alt=view.alt,
+                on_select="rerun", selection_mode=list(view.selections),
+            )  # fmt: skip
+            rows = state.get("selection", {}).get(view.selections[0], [])
+            picked = [str(r["id"]) for r in rows if isinstance(r, dict) and "id" in r]
+        else:
+            st.vega_lite_chart(spec, width="stretch", theme=None, key=key, alt=view.alt)
+        if sentence:
+            st.write(view.sentence)
+        if table:
+            with st.expander(say("chart.as_table"), icon=":material/table_rows:", key=f"{key}_table"):
+                st.dataframe(dict(view.table), width="stretch", height=240, hide_index=True)
     return picked
 
 
