@@ -126,7 +126,8 @@ class _Part:
         over = values - self.target.max if self.target.max is not None else np.zeros_like(values)
         under = self.target.min - values if self.target.min is not None else np.zeros_like(values)
         gap = np.maximum(0.0, np.maximum(over, under))
-        return np.asarray(np.maximum(0.0, 1.0 - gap / self.target.scale))
+        with np.errstate(over="ignore"):  # absurdly far out is simply all lost
+            return np.asarray(np.maximum(0.0, 1.0 - gap / self.target.scale))
 
     def mean(self) -> float:
         """E[attainment], exact: the shortfall is a difference of hinges, and a t has closed hinges."""
