@@ -110,8 +110,14 @@ class Rehearsal:
             if self.writing:
                 self.stream.take(rows)
 
-    def run(self, seconds: float, *, each: Callable[[Rehearsal, Plan], None] | None = None) -> None:
-        """The loop runs for so long, waking when its plans say so."""
+    def run(
+        self,
+        seconds: float,
+        *,
+        each: Callable[[Rehearsal, Plan], None] | None = None,
+        least_s: float = 0.2,
+    ) -> None:
+        """The loop runs for so long, waking when its plans say, not before `least_s` (a slow host)."""
         end = self.fake.steady_ms + round(seconds * 1000)
         while self.fake.steady_ms < end:
             plan, _ = self.root.tick()
@@ -121,7 +127,7 @@ class Rehearsal:
             if each is not None:
                 each(self, plan)
             left = (end - self.fake.steady_ms) / 1000
-            self.pass_s(min(max(plan.next_due_s, 0.2), left))
+            self.pass_s(min(max(plan.next_due_s, least_s), left))
 
     def foreign(self, rule: str, new: float, *, old: float | None = None, actor: str = "someone") -> str:
         """Another program changes a rule; returns the event's key."""
