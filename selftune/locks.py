@@ -121,14 +121,16 @@ class LoopLease:
 
 
 def loop_holder(root: Path) -> Holder | None:
-    """Who holds the loop's lease now, None when nobody does. Takes no lasting lock."""
+    """Who holds the loop's lease now; None when nobody does, or when it cannot be told (read-only disk)."""
     path = root / LOOP_LOCK
     if not path.exists():
         return None
     lock = FileLock(path, thread_local=False, preserve_lock_file=True, fallback_to_soft=False)
     try:
         lock.acquire(timeout=0)
-    except (Timeout, OSError):
+    except Timeout:
         return holder(path)
+    except OSError:
+        return None
     lock.release()
     return None

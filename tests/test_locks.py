@@ -132,3 +132,12 @@ def test_a_folder_that_cannot_be_locked_says_so(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file where the folder should be")
     with pytest.raises(StorageError), commit_lock(tmp_path):
         pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be removed there")
+def test_a_lease_whose_file_was_removed_is_no_longer_held(root: Path) -> None:
+    with LoopLease(root) as lease:
+        assert lease.held
+        (root / LOOP_LOCK).unlink()
+        assert not lease.held, "the next loop would lock another file"
+    assert not lease.held
