@@ -29,7 +29,7 @@ from selftune.chart_kit import (
     span_text,
     wall_times,
 )
-from selftune.charts import Span, _finish, _quoted, _span_columns, _span_layer, _x
+from selftune.chart_parts import Span, finish, quoted, span_columns, span_layer, time_axis
 from selftune.domain import Rule
 
 ROW_HEIGHT = 38
@@ -147,7 +147,7 @@ def _forest_spec(look: Look, words: tuple[str, ...], axis: str, good: str) -> Js
     y = alt.Y("row:O", axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0))
     x_axis = alt.Axis(title=axis, grid=False, format="~g", tickCount=5)
     colour = alt.Color("ink:N", scale=None)
-    labels = ",".join(f'"{k}":{_quoted(w)}' for k, w in zip(codes, words, strict=True))
+    labels = ",".join(f'"{k}":{quoted(w)}' for k, w in zip(codes, words, strict=True))
     legend = alt.Legend(title=None, labelExpr=f"({{{labels}}})[datum.label]", symbolSize=90)
     shaded = (
         alt.Chart(alt.NamedData("good"))
@@ -181,7 +181,7 @@ def _forest_spec(look: Look, words: tuple[str, ...], axis: str, good: str) -> Js
         .mark_text(align="left", dy=8, color=c.text, fontWeight=600)
         .encode(x=alt.value(2), y=y, text="text:N"),
     )
-    return _finish(chart.properties(height={"step": ROW_HEIGHT}), look)
+    return finish(chart.properties(height={"step": ROW_HEIGHT}), look)
 
 
 def cumulative(gains: Sequence[RuleGain], span: Span, *, look: Look, say: Say) -> ChartView:
@@ -202,7 +202,7 @@ def cumulative(gains: Sequence[RuleGain], span: Span, *, look: Look, say: Say) -
         datasets={
             "sums": {"t": wall_times(data["ms"], look.zone), **{k: data[k] for k in ("v", "rule", "event")}},
             "zero": _at("zero", 0.0, data["v"]),
-            **_span_columns(span, look.zone),
+            **span_columns(span, look.zone),
         },
         alt=say("chart.cumulative_alt", span=where, totals=totals),
         sentence=say("chart.cumulative_sentence"),
@@ -232,17 +232,17 @@ def _cumulative_spec(look: Look, rules: tuple[str, ...], title: str) -> JsonDict
         "rule:N", legend=legend, scale=alt.Scale(domain=names, range=cycle(CATEGORY_DASHES))
     )
     shape = alt.Shape("rule:N", legend=legend, scale=alt.Scale(domain=names, range=cycle(CATEGORY_SHAPES)))
-    x = _x()
+    x = time_axis()
     base = base.encode(x=x)
     chart = alt.layer(
-        _span_layer(x),
+        span_layer(x),
         alt.Chart(alt.NamedData("zero")).mark_rule(color=c.muted).encode(y="zero:Q"),
         base.mark_line(strokeWidth=2, interpolate="step-after").encode(strokeDash=dash),
         base.transform_filter("datum.event")
         .mark_point(size=60, strokeWidth=1.8, opacity=1)
         .encode(shape=shape),
     )
-    return _finish(chart.properties(height=180), look)
+    return finish(chart.properties(height=180), look)
 
 
 def ruler(rule: Rule, now: float, new: float | None, *, look: Look, say: Say) -> ChartView:
@@ -319,7 +319,7 @@ def _ruler_spec(look: Look, up: bool, moves: bool) -> JsonDict:
                 dy=-18, color=c.text, fontWeight=600, align="left" if up else "right", dx=6 if up else -6
             ).encode(x="new:Q", y=y, text="new_text:N"),
         ]
-    return _finish(alt.layer(*layers).properties(height=62), look)
+    return finish(alt.layer(*layers).properties(height=62), look)
 
 
 def receipt(points: Mapping[str, float], *, look: Look, say: Say) -> ChartView:
@@ -377,7 +377,7 @@ def _receipt_spec(look: Look, title: str) -> JsonDict:
         base.transform_filter(cost).mark_text(align="right", dx=-5, color=c.text).encode(x=x, text="text:N"),
         alt.Chart(alt.NamedData("zero")).mark_rule(color=c.muted).encode(x="zero:Q"),
     )
-    return _finish(chart.properties(height={"step": 26}), look)
+    return finish(chart.properties(height={"step": 26}), look)
 
 
 __all__ = ["EffectRow", "RuleGain", "cumulative", "forest", "receipt", "ruler"]

@@ -46,7 +46,7 @@ LAYERS: dict[int, list[str]] = {
         checkup status sweep
     """.split(),
     4: """
-        chart_kit charts effect_charts
+        chart_kit chart_parts charts effect_charts
         view desk office ui web frame
     """.split(),
 }
