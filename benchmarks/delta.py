@@ -407,8 +407,9 @@ def all_events(seed: int, per_group: int, groups: str) -> Iterator[Event]:
     if groups in ("all", "made"):
         yield from synthetic(np.random.default_rng([seed, 1]), 2 * per_group)
         yield from mock(np.random.default_rng([seed, 2]), per_group)
-    if groups in ("all", "real"):
+    if groups in ("all", "real", "host"):
         yield from host(np.random.default_rng([seed, 3]), max(2, per_group // 12))
+    if groups in ("all", "real", "packaged"):
         yield from packaged(np.random.default_rng([seed, 4]), max(2, per_group // 8))
 
 
@@ -419,7 +420,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=9001)
     parser.add_argument("--events", type=int, default=240, help="events a group of series")
     parser.add_argument("--quick", action="store_true", help="40 events a group")
-    parser.add_argument("--groups", choices=("all", "made", "real"), default="all")
+    parser.add_argument("--groups", choices=("all", "made", "real", "host", "packaged"), default="all")
     parser.add_argument("--only-ours", action="store_true", help="leave the peers out")
     args = parser.parse_args()
     names = [n for n in ESTIMATORS if n.endswith("(ours)") or not args.only_ours]

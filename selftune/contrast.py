@@ -8,7 +8,7 @@ knows nothing of settings, files, rules or states of the data.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
@@ -128,6 +128,14 @@ class _History:
     cum_loud: NDArray[np.int64]
     levels: Floats  # AR polynomial of the levels
     steps: Floats  # AR polynomial of the first differences, times (1 - B)
+    means: dict[int, tuple[Floats, Floats]] = field(default_factory=dict)
+
+    def batch_means(self, width: int) -> tuple[Floats, Floats]:
+        """Means of `width` bins from each bin on, and their squares."""
+        if width not in self.means:
+            means = np.correlate(self.x, np.full(width, 1 / width), "valid")
+            self.means[width] = means, means * means
+        return self.means[width]
 
 
 # ----------------------------------------------------------------------------- history
@@ -172,7 +180,8 @@ def burg(parts: Sequence[Floats], max_order: int = MAX_AR) -> Floats:
         if within <= 0:
             break
         k = -2 * across / within
-        a = np.append(a, 0.0) + k * np.append(a, 0.0)[::-1]
+        longer = np.append(a, 0.0)
+        a = longer + k * longer[::-1]
         power *= 1 - k * k
         if power <= 0:
             break
@@ -200,10 +209,13 @@ def _history(bins: Bins, reference: float) -> _History:
 
 
 # ----------------------------------------------------------------------------- weights
+@lru_cache(maxsize=256)
 def step_response(pre: int, post: int, tau: float) -> Floats:
-    """u = 1 - exp(-t/tau) at the centres of bins 0..post-1, after `pre` zeros."""
+    """u = 1 - exp(-t/tau) at the centres of bins 0..post-1, after `pre` zeros; not to be written to."""
     t = np.arange(post) + 0.5
-    return np.concatenate((np.zeros(pre), 1 - np.exp(-t / tau)))
+    out = np.concatenate((np.zeros(pre), 1 - np.exp(-t / tau)))
+    out.setflags(write=False)
+    return out
 
 
 def _coefficient_row(column: Floats, others: Floats) -> Floats | None:
@@ -287,29 +299,33 @@ def _weights(
 
 
 # ----------------------------------------------------------------------------- local spread
-def _batch_starts(pre: int, post: int, wash: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First bins of the batches of the pre part (ending at bin -2) and of the post part (from W)."""
-    before = pre - 1 - width * np.arange(1, (pre - 1) // width + 1)
-    after = pre + wash + width * np.arange((post - wash) // width)
-    return before, after
+def _batches(pre: int, post: int, wash: int, width: int) -> tuple[slice, slice]:
+    """The whole batches of the pre part (ending at bin -2) and of the post part (from W)."""
+    n_pre, n_post = (pre - 1) // width, (post - wash) // width
+    return slice(pre - 1 - n_pre * width, pre - 1), slice(pre + wash, pre + wash + n_post * width)
 
 
-def _spread(means: Floats) -> Floats:
-    """Var(batch means)/n along the last axis."""
-    n = means.shape[-1]
-    return np.asarray(means.var(axis=-1, ddof=1) / n)
+def _sliding_spread(means: Floats, squares: Floats, part: slice, width: int, places: int) -> Floats:
+    """Var(batch means)/n of one part, for the window at each of `places`."""
+    starts = range(part.start, part.stop, width)
+    n = len(starts)
+    total, square = np.zeros(places), np.zeros(places)
+    for s in starts:  # a handful of long additions beats a table of windows
+        total += means[s : s + places]
+        square += squares[s : s + places]
+    return np.asarray(np.maximum(0.0, square - total * total / n) / ((n - 1) * n))
 
 
-def _event_spread(window: Floats, live: Bools, starts: NDArray[np.int64], width: int) -> float | None:
+def _event_spread(window: Floats, live: Bools, part: slice, width: int) -> float | None:
     """Var/n of the batch means at the event, over batches with at least half of their bins alive."""
-    index = starts[:, None] + np.arange(width)
-    alive = live[index]
+    values, alive = window[part].reshape(-1, width), live[part].reshape(-1, width)
     count = alive.sum(axis=1)
     enough = count * 2 >= width
-    if enough.sum() < 2:
+    if (n := int(enough.sum())) < 2:
         return None
-    means = np.where(alive, window[index], 0.0).sum(axis=1)[enough] / count[enough]
-    return float(_spread(means))
+    means = np.where(alive, values, 0.0).sum(axis=1)[enough] / count[enough]
+    centred = means - means.sum() / n
+    return float(centred @ centred) / ((n - 1) * n)
 
 
 # ----------------------------------------------------------------------------- one candidate
@@ -318,7 +334,7 @@ def effective_count(z: Floats, n: int) -> float:
     power = float(z @ z)
     if power <= 0:
         return float(n)
-    size = 1 << (2 * len(z) - 1).bit_length()
+    size = -(-(len(z) + n // 2) // 64) * 64  # room enough that no lag below n/2 wraps around
     spectrum = np.fft.rfft(z, size)
     rho = np.fft.irfft(spectrum.real**2 + spectrum.imag**2, size)[1 : max(1, n // 2)] / power
     return n / (1 + 2 * float(rho @ rho))
@@ -337,9 +353,9 @@ def _try(bins: Bins, candidate: Candidate, past: _History, event: Floats, okay: 
     if live[:pre].sum() < MIN_SHARE * n_pre or live[pre:].sum() < MIN_SHARE * n_post:
         return None
     width = bins.size(bins.stretch * (10 if min(pre, n_post) >= bins.size(60 * bins.stretch) else 5))
-    before, after = _batch_starts(pre, post, bins.wash, width)
-    if min(len(before), len(after)) < MIN_BATCHES:
+    if min(n_pre, n_post) < MIN_BATCHES * width:
         return None
+    before, after = _batches(pre, post, bins.wash, width)
     w = _weights(bins, candidate, pre, post, live, past)
     if w is None:
         return None
@@ -355,10 +371,9 @@ def _try(bins: Bins, candidate: Candidate, past: _History, event: Floats, okay: 
     if n < MIN_PLACEBOS:
         return None
     placebo = np.where(keep, np.correlate(past.x, w, "valid"), 0.0)
-    totals = np.concatenate(([0.0], np.cumsum(past.x)))
-    means = (totals[width:] - totals[:-width]) / width
-    offsets = np.arange(places)[:, None]
-    spread = _spread(means[offsets + before]) + _spread(means[offsets + after])
+    means, squares = past.batch_means(width)
+    spread = _sliding_spread(means, squares, before, width, places)
+    spread += _sliding_spread(means, squares, after, width, places)
 
     g = float(placebo @ placebo) / n
     mean_spread = float(spread[keep].mean())
@@ -367,10 +382,8 @@ def _try(bins: Bins, candidate: Candidate, past: _History, event: Floats, okay: 
     pooled = POOL_DF * g
     se = np.sqrt((PRIOR_DF * f * spread + pooled) / (PRIOR_DF + POOL_DF))
     se_event = float(np.sqrt((PRIOR_DF * f * (spread_pre + spread_post) + pooled) / (PRIOR_DF + POOL_DF)))
-    z = np.divide(placebo, se, out=np.zeros_like(placebo), where=keep & (se > 0))
-    squares = (z * z)[keep]
-    half = n // 2
-    s_z = float(np.sqrt(max(squares.mean(), squares[:half].mean(), squares[half:].mean()))) if g > 0 else 1.0
+    z = placebo / se if g > 0 else placebo
+    s_z = _scale(z[keep]) if g > 0 else 1.0
     n_eff = effective_count(z, n)
     nu = max(2.0, n_eff)
     sigma = KAPPA * s_z * se_event
@@ -386,6 +399,13 @@ def _try(bins: Bins, candidate: Candidate, past: _History, event: Floats, okay: 
         post=post,
         arrived=float(w @ step_response(pre, post, max(TAU_S * bins.scale, bins.wash))),
     )
+
+
+def _scale(z: Floats) -> float:
+    """Root mean square about zero: of all placebos, the older or the newer half, whichever is largest."""
+    half, powers = len(z) // 2, np.cumsum(z * z)
+    older, whole = float(powers[half - 1]), float(powers[-1])
+    return float(np.sqrt(max(whole / len(z), older / half, (whole - older) / (len(z) - half))))
 
 
 def _usable(past: _History, pre: int, post: int, wash: int) -> Bools:
