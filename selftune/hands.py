@@ -151,6 +151,43 @@ def rollback(
     )
 
 
+def rollback_to(p: Picture, event: str, *, actor: str, reason: str) -> tuple[Act, ...]:
+    """Back to the values in force right after `event`: all later changes undone, in one commit.
+
+    Needs no data and no loop. A value that today's bounds no longer allow goes to the nearest bound.
+    Raises: UnknownId for an unknown event, or if those values are in force already.
+    """
+    then = values_after(p, event)
+    events = p.snap.records.events
+    later = list(events[[e.key for e in events].index(event) + 1 :])
+    home = {r: p.settings.rules[r].clip(v) for r, v in then.items()}
+    moved = [r for r, v in home.items() if v != p.life.values[r]]
+    undone = [e.key for e in later if e.rule in moved]
+    if not moved:
+        raise UnknownId("hand.nothing_to_revert", id=event)
+    newest = {e.rule: e.key for e in later}
+    moves = tuple(
+        PlannedMove(
+            rule=r, old=p.life.values[r], new=home[r], kind="rollback", reverts=newest.get(r), note=reason
+        )
+        for r in moved
+    )  # fmt: skip
+    data = _who(actor, reason, reverts=undone, cause="by_hand", to=event)
+    why = (Reason("why.by_hand", {"actor": actor}),)
+    return (Act(kind="manual", act="rollback", reasons=why, moves=moves, write=True, data=data),)
+
+
+def values_after(p: Picture, event: str) -> dict[str, float]:
+    """Every rule's value right after `event`. Raises: UnknownId."""
+    values = {r.name: r.init for r in p.settings.rules.values()}
+    for e in p.snap.records.events:
+        if e.rule in values and e.new is not None:
+            values[e.rule] = e.new
+        if e.key == event:
+            return values
+    raise UnknownId("hand.unknown_event", id=event)
+
+
 def revertible(p: Picture) -> tuple[RuleEvent, ...]:
     """Events that a rollback may undo, oldest first: no rollback or restore, not yet reverted."""
     gone = {e.reverts for e in p.snap.records.events if e.reverts}
