@@ -142,6 +142,33 @@ class _Grid:
         return end - length, end
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Chance:
+    """How far the compared means may lie apart without any effect: noise, drift seen, drift allowed for."""
+
+    sd: float
+    drifted: float
+    allowed: float
+
+    @staticmethod
+    def of(
+        settings: Settings, grid: _Grid, metric: str, noise: Noise, pre: int, span: tuple[int, int]
+    ) -> _Chance:
+        a, b = span
+        lag = (a + b + pre) / 2
+        pace = DRIFT_FACTOR * DRIFT_GOODS * settings.good[metric] / grid.window
+        sd = noise.contrast_sd(pre, a + 1, b - a, lag)  # a + 1: bin -1, just before the event, guards
+        return _Chance(sd=sd, drifted=noise.slope * lag, allowed=pace * lag)
+
+    def beyond(self, sign: float, sds: float) -> float:
+        """The move in direction `sign` that chance passes no more often than `sds` standard deviations say.
+
+        Noise and unseen drift are rarely at their worst together, so they add up in squares; drift
+        that was seen adds in full, and only where it makes the metric worse.
+        """
+        return math.hypot(sds * self.sd, self.allowed) + max(0.0, sign * self.drifted)
+
+
 _Harm = tuple[float, Reason, float]  # how many times over its threshold, why, how far it moved
 
 
@@ -161,16 +188,12 @@ def _metric_harm(series: Series, settings: Settings, grid: _Grid, metric: str, t
     if post is None:
         return None
     level, pre = before
-    a, b = span
-    lag = (a + b + pre) / 2
-    sd = noise.contrast_sd(pre, a + 1, b - a, lag)
-    allowed = DRIFT_FACTOR * DRIFT_GOODS * settings.good[metric] * lag / grid.window
+    b = span[1]
+    chance = _Chance.of(settings, grid, metric, noise, pre, span)
     found = []
     for sign, margin in _sides(settings, metric, level):
         moved = sign * (post - level)
-        drifted = max(0.0, sign * noise.slope * lag)
-        threshold = math.hypot(float(stdtrit(noise.nu, 1.0 - tail)) * sd, allowed) + drifted
-        limit = max(threshold, margin + settings.good[metric])
+        limit = max(chance.beyond(sign, float(stdtrit(noise.nu, 1.0 - tail))), margin + settings.good[metric])
         if moved > limit:
             found.append(_harm("early_harm", metric, sign, moved, limit, grid, b))
     return max(found, default=None, key=lambda h: h[0])
@@ -185,15 +208,15 @@ def _kick(
     if post is None:
         return None
     level, pre = before
-    sd = noise.contrast_sd(pre, a + 1, b - a, (a + b + pre) / 2)
-    spread = max(KICK_SD, float(stdtrit(noise.nu, 1.0 - KICK_TAIL))) * sd
+    chance = _Chance.of(settings, grid, metric, noise, pre, (a, b))
+    sds = max(KICK_SD, float(stdtrit(noise.nu, 1.0 - KICK_TAIL)))
     good = settings.good[metric]
     hard = settings.hard.get(metric, Limit())
     found = []
     for sign, margin in _sides(settings, metric, level):
         edge = hard.max if sign > 0 else hard.min
         to_hard = sign * (edge - level) if edge is not None else 0.0
-        limit = max(to_hard, KICK_GOODS * good, spread, margin + good)
+        limit = max(to_hard, KICK_GOODS * good, chance.beyond(sign, sds), margin + good)
         moved = sign * (post - level)
         if moved > limit:
             found.append(_harm("early_kick", metric, sign, moved, limit, grid, b))
