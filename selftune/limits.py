@@ -41,7 +41,7 @@ def _hard_checks(metric: str, limit: Limit, mean: float, n: int) -> list[GuardCh
     edges = (("max", limit.max, 1.0), ("min", limit.min, -1.0))
     return [
         GuardCheck(
-            code="hard_limit", passed=sign * (mean - edge) <= 0.0, observed=mean, limit=edge, unit="value",
+            code="hard_limit", passed=sign * (mean - edge) <= _ulps(edge), observed=mean, limit=edge, unit="value",
             params={"metric": metric, "side": side, "n": n},
         )
         for side, edge, sign in edges
@@ -78,9 +78,9 @@ def _inside_s(series: Series, settings: Settings, metric: str, limit: Limit, now
     thin = count < HARD_VALID * _rate(series, settings) * width_ms / 1000
     beyond = np.zeros(len(ends), bool)
     if limit.max is not None:
-        beyond |= mean > limit.max
+        beyond |= mean > limit.max + _ulps(limit.max)
     if limit.min is not None:
-        beyond |= mean < limit.min
+        beyond |= mean < limit.min - _ulps(limit.min)
     bad = np.flatnonzero(thin | beyond)
     if not len(bad):
         return float(now_ms - int(ts[0])) / 1000
@@ -90,6 +90,11 @@ def _inside_s(series: Series, settings: Settings, metric: str, limit: Limit, now
 def _hard_window_ms(settings: Settings) -> int:
     seconds = max(HARD_WINDOW_S * pace_of(settings), HARD_MIN_SAMPLES / settings.rate_hz)
     return round(seconds * 1000)
+
+
+def _ulps(edge: float) -> float:
+    """What summing may add to a mean that sits exactly on the limit."""
+    return 1e-12 * max(1.0, abs(edge))
 
 
 def _rate(series: Series, settings: Settings) -> float:
