@@ -127,7 +127,7 @@ def append(path: Path, lines: list[bytes], *, root: Path, mode: int = 0o644, ops
         return
     with _in_words(path, "append"):
         real = inside(root, path)
-        ops.mkdirs(str(real.parent))
+        _make_folder(real.parent, ops)
         created = not real.exists()
         with opened(real, os.O_RDWR | os.O_APPEND | os.O_CREAT, mode=mode, ops=ops) as fd:
             for _ in range(3):
@@ -202,7 +202,7 @@ def replace(path: Path, data: bytes, *, durable: bool, mode: int = 0o644, ops: O
     """
     temp = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_TEMP_SUFFIX}")
     with _in_words(path, "replace"):
-        ops.mkdirs(str(path.parent))
+        _make_folder(path.parent, ops)
         try:
             _write_temp(temp, data, durable=durable, mode=mode, ops=ops)
             _swap(str(temp), str(path), ops)
@@ -242,6 +242,14 @@ def _forget(temp: Path, ops: Ops) -> None:
         return  # `clean_temps` takes it at the next start
 
 
+def _make_folder(folder: Path, ops: Ops) -> None:
+    """A new folder's own name must survive a power loss as well, or the file in it is lost with it."""
+    if folder.exists():
+        return
+    ops.mkdirs(str(folder))
+    _sync_folder(folder.parent, ops)
+
+
 def _sync_folder(folder: Path, ops: Ops) -> None:
     if os.name == "nt":  # a folder cannot be opened there; NTFS journals names itself
         return
@@ -252,10 +260,13 @@ def _sync_folder(folder: Path, ops: Ops) -> None:
         ops.close(fd)
 
 
-def clean_temps(folder: Path, *, older_than_s: float = 60.0) -> int:
-    """How many temps of killed writers were removed; younger ones may belong to a living writer."""
+def clean_temps(folder: Path, *, of: str = "", older_than_s: float = 60.0) -> int:
+    """How many temps of killed writers were removed; younger ones may belong to a living writer.
+
+    `of`: only temps of the file with this name.
+    """
     removed = 0
-    for temp in folder.glob(f".*{_TEMP_SUFFIX}"):
+    for temp in folder.glob(f".{of}*{_TEMP_SUFFIX}"):
         try:
             if time.time() - temp.stat().st_mtime >= older_than_s:
                 temp.unlink()

@@ -20,10 +20,10 @@ from types import FrameType
 from selftune.acting import iso
 from selftune.book import HEARTBEAT, Batch, DecisionDraft
 from selftune.domain import JsonDict, LockHeld, SelftuneError, StaleSnapshot
-from selftune.files import clean_temps, replace
+from selftune.files import OS, Ops, clean_temps, replace
 from selftune.locks import LoopLease
 from selftune.plan import Plan
-from selftune.runtime import Clock, Root
+from selftune.runtime import Clock, Root, Stream
 from selftune.sweep import sweep
 
 PERIOD_S = 1.0  # of the heartbeat
@@ -52,13 +52,19 @@ class Loop:
     """The loop of one root. `stop` ends it after the present tick."""
 
     def __init__(
-        self, path: Path, *, clock: Clock | None = None, say: Callable[[str], None] | None = None
+        self,
+        path: Path,
+        *,
+        clock: Clock | None = None,
+        stream: Stream | None = None,
+        say: Callable[[str], None] | None = None,
+        ops: Ops = OS,
     ) -> None:
-        self.path = path
+        self.path, self.ops = path, ops
         self.lease = LoopLease(path)
         try:
-            clean_temps(path)
-            self.root = Root(path, clock=clock)
+            _clean(path)
+            self.root = Root(path, clock=clock, stream=stream, ops=ops)
         except BaseException:
             self.lease.release()
             raise
@@ -149,7 +155,8 @@ class Loop:
             "fault": p.fault,
         }
         try:
-            replace(self.path / HEARTBEAT, json.dumps(data, ensure_ascii=False).encode(), durable=False)
+            body = json.dumps(data, ensure_ascii=False).encode()
+            replace(self.path / HEARTBEAT, body, durable=False, ops=self.ops)
         except (SelftuneError, OSError) as e:
             p.fault = str(e)
 
@@ -178,6 +185,13 @@ class Loop:
         self.pulse.state = "stopped"
         self.beat()
         self.lease.release()
+
+
+def _clean(path: Path) -> None:
+    """Remove what killed writers left. The heartbeat's temps are a dead loop's: we hold the lease."""
+    for folder in ("configs", "controls", "logs"):
+        clean_temps(path / folder)
+    clean_temps(path / "logs", of=Path(HEARTBEAT).name, older_than_s=0)
 
 
 def run_loop(path: Path, *, once: bool = False, say: Callable[[str], None] | None = None) -> int:

@@ -21,6 +21,7 @@ from selftune.coarse import Coarse
 from selftune.config import parse
 from selftune.cycle import last_deltas, make_plan, plan_of
 from selftune.domain import Problem, Reason, SettingsError, StaleSnapshot
+from selftune.files import OS, Ops, read_small
 from selftune.ledger import FileLedger, Ledger
 from selftune.lifecycle import Life, fold
 from selftune.picture import Picture
@@ -29,6 +30,7 @@ from selftune.samples import SampleStream
 from selftune.series import Series
 from selftune.settings import Settings
 
+SETTINGS_READ = 1 << 20
 TRIES = 5  # whoever commits second reads again; more than this is somebody writing without pause
 
 
@@ -59,11 +61,9 @@ def data_root(given: str | os.PathLike[str] | None = None) -> Path:
     return checkout if (checkout / SETTINGS).is_file() else Path.cwd()
 
 
-def _settings_text(root: Path) -> bytes | None:
-    try:
-        return (root / SETTINGS).read_bytes()
-    except OSError:
-        return None
+def _settings_text(root: Path, ops: Ops) -> bytes | None:
+    """The settings file, also one too large to be in force: the words then say so, not that it is missing."""
+    return read_small(root / SETTINGS, SETTINGS_READ, ops=ops)
 
 
 class SettingsBook:
@@ -129,15 +129,16 @@ class Root:
         clock: Clock | None = None,
         ledger: Ledger | None = None,
         stream: Stream | None = None,
+        ops: Ops = OS,
     ) -> None:
         self.path = path
         self.clock = clock or Clock.real()
         self.settings_book = SettingsBook()
-        text = _settings_text(path) if ledger is None else ledger.read().settings
+        text = _settings_text(path, ops) if ledger is None else ledger.read().settings
         first = self.settings_book.take(text, hashlib.sha256(text).hexdigest() if text is not None else None)
         self._zone_name = first.timezone
         self.ledger: Ledger = ledger or FileLedger(
-            path, timezone=first.timezone, clock=self.clock.wall, steady=self.clock.steady
+            path, timezone=first.timezone, clock=self.clock.wall, steady=self.clock.steady, ops=ops
         )
         self.lease_ok = True
         self._given = stream
