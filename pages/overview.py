@@ -74,7 +74,7 @@ def metric_cards(now: Now, cards: list[MetricCard], say: Say) -> None:
     """A card a metric: value, distance to the target in words, its last minutes."""
     look = ui.look(now)
     for column, card in zip(st.columns(len(cards)), cards, strict=True):
-        with column, st.container(border=True, gap="xsmall"):
+        with column, st.container(border=True, gap="xsmall", height="stretch"):
             st.metric(say.metric(card.metric), number(card.value), help=mean_of(say))
             colour, icon = FACES[card.standing]
             with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
@@ -96,8 +96,13 @@ def standing(card: MetricCard, say: Say) -> str:
     """'on target', '0.018 too high', 'no value'."""
     if card.standing is Standing.MISSED:
         key = "card.standing_missed_high" if card.at_most else "card.standing_missed_low"
-        return say(key, gap=number(card.gap))
+        return say(key, gap=gap_text(card.gap or 0.0))
     return say(f"card.standing_{card.standing.value}")
+
+
+def gap_text(gap: float) -> str:
+    """How far off; a gap that rounds to nothing is still a gap."""
+    return number(gap) if gap >= 0.0005 else "< 0.001"
 
 
 def little(now: Now, card: MetricCard, look: Look, say: Say) -> ChartView:

@@ -19,7 +19,7 @@ from tests.conftest import CHECKOUT
 FRAME = CHECKOUT / "selftune" / "frame.py"
 PAGES = {"overview": "../pages/overview.py", "help": "../pages/help.py"}
 SEOUL = timezone(timedelta(hours=9))
-STATES = ("no_data", "full", "stale", "bad_settings", "bad_rows")
+STATES = ("no_data", "full", "stale", "bad_settings", "no_settings", "bad_rows")
 HEADER = "ts,phase_diff,entropy_rate,creative_band,risk_band\n"
 
 
@@ -40,6 +40,8 @@ def prepare(root: Path, state: str) -> None:
         if state == "bad_rows":
             rows[10:12] = ["not a row\n", "2026-01-01T00:00:00+09:00,x,y,z,w\n"]
         (root / "logs" / "metrics.csv").write_text(HEADER + "".join(rows), encoding="utf-8")
+    if state == "no_settings":
+        (root / "configs" / "self_tuning.yaml").unlink()
     if state == "bad_settings":
         path = root / "configs" / "self_tuning.yaml"
         path.write_text(path.read_text(encoding="utf-8").replace("targets:", "tragets:"), encoding="utf-8")
