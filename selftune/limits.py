@@ -41,7 +41,8 @@ def _hard_checks(metric: str, limit: Limit, mean: float, n: int) -> list[GuardCh
     edges = (("max", limit.max, 1.0), ("min", limit.min, -1.0))
     return [
         GuardCheck(
-            code="hard_limit", passed=sign * (mean - edge) <= _ulps(edge), observed=mean, limit=edge, unit="value",
+            code="hard_limit", passed=sign * (mean - edge) <= _ulps(edge), observed=mean, limit=edge,
+            unit="value",
             params={"metric": metric, "side": side, "n": n},
         )
         for side, edge, sign in edges
