@@ -14,7 +14,8 @@ from selftune.lifecycle import Change, Excursion, Life, Look
 from selftune.picture import BLIND_WINDOWS, Picture
 from selftune.plan import Act, PlannedMove
 
-HARM_CAUSES = frozenset({"worsened", "early_harm", "hard_limit", "probation_harm"})
+JUDGED_HARM = frozenset({"worsened", "early_harm", "probation_harm"})
+HARM_CAUSES = JUDGED_HARM | {"hard_limit"}
 EFFECT_FIELDS = (
     "delta", "lo", "hi", "sigma", "nu", "odds", "d_raw", "pre_mean", "post_mean", "n_pre", "n_post",
     "n_eff", "candidate", "pre_s", "post_s", "history_s", "missing_share",
@@ -55,10 +56,12 @@ def return_act(
     """Put rules back `home`, or propose it where the loop may not write.
 
     `scope`: `step` (to the values before it) or `excursion` (to the anchor). A hard limit at home
-    keeps the present values instead (safe home).
+    keeps the present values instead (safe home). `auto_rollback: false` leaves judged harm to a person;
+    a hard limit, a budget's end and blindness are no matter of judgement.
     """
     moves = back_moves(p.life, home, home, look=act == "look")
-    writes = (p.mode.live and p.settings.auto_rollback) if write is None else write
+    by_itself = p.mode.live and (p.settings.auto_rollback or cause not in JUDGED_HARM)
+    writes = by_itself if write is None else write
     data: dict[str, Any] = {
         "cause": cause,
         "scope": scope,

@@ -18,6 +18,7 @@ from selftune.plan import Act, Plan, PlannedMove, Snapshot, proposal_json
 from selftune.policy import VERSIONS, PolicyState, propose
 
 TICK_S = 1.0  # while anything is open the loop looks each second
+ALWAYS_NEWS = frozenset({"abandon", "propose_rollback"})  # made once for one orphan, for one verdict
 ONCE_A_DAY_MS = 24 * 3600 * 1000
 REST_S = 5.0  # else at most this far apart
 
@@ -43,6 +44,7 @@ STAGES: tuple[Callable[[Picture], tuple[Act, ...]], ...] = (
     watch.hard_limit,
     excursion.reversal_look,
     watch.open_changes,
+    watch.owed,
     watch.superseded,
     excursion.verified,
     excursion.judged,
@@ -140,7 +142,7 @@ def is_news(p: Picture, act: Act) -> bool:
     An act that writes rule events, and a verdict, always is. A hold is written when its set of
     (code, rule) changes; a suggestion or a proposed return while nothing like it stands.
     """
-    if act.kind != "cycle" or act.act == "abandon" or (act.write and act.moves):
+    if act.kind != "cycle" or act.act in ALWAYS_NEWS or (act.write and act.moves):
         return True
     last = p.life.last_said.get(channel(act.act, act.data.get("cause")))
     if last is None or last.applied:

@@ -137,11 +137,13 @@ def _harmed_deltas(p: Picture, change: Change) -> dict[str, float]:
 def judged(p: Picture) -> tuple[Act, ...]:
     """All unproven steps against the anchor: harm, looks, and what happens when the budget ends."""
     exc = p.life.excursion
-    if exc is None or p.open or p.life.look is not None:
+    if exc is None or p.life.look is not None or any(c.kind is ChangeKind.STEP for c in p.open):
         return ()
     if p.blind_too_long:
         why = blind_reason(p)
         return go_home(p, exc, "blind", (why,), warn=False)
+    if p.open:
+        return _overdue(p, exc)
     if p.health.stale:
         return ()
     if exc.contrast_ok and (harmed := _probation(p, exc)):
@@ -157,7 +159,7 @@ def _probation(p: Picture, exc: Excursion) -> tuple[Act, ...]:
         p.snap.series,
         p.settings,
         anchor=p.seen.at(_home(p, exc))[-LATEST:],
-        since_ms=exc.last_ts_ms,
+        since_ms=max(exc.last_ts_ms, p.life.last_any.ts_ms if p.life.last_any is not None else 0),
         now_ms=p.snap.now_ms,
     )
     if not found.harmed:
@@ -237,13 +239,25 @@ def _budget_end(p: Picture, exc: Excursion) -> tuple[Act, ...]:
     return go_home(p, exc, "budget", (why,), look=True, warn=False)
 
 
+def _overdue(p: Picture, exc: Excursion) -> tuple[Act, ...]:
+    """Others who keep writing leave no window to look through; the hour ends all the same."""
+    why = _too_old(p, exc)
+    return go_home(p, exc, "budget", (why,), warn=False) if why is not None else ()
+
+
+def _too_old(p: Picture, exc: Excursion) -> Reason | None:
+    age_s, limit = (p.snap.clock_ms - exc.start_at_ms) / 1000, p.settings.excursion.max_s
+    if age_s < limit:
+        return None
+    return Reason("excursion.time", {"observed": round(age_s), "limit": limit, "unit": "s"})
+
+
 def _spent(p: Picture, exc: Excursion) -> Reason | None:
     """Why the excursion's budget is at its end; None while it runs."""
-    age_s = (p.snap.clock_ms - exc.start_at_ms) / 1000
     since_s = (p.snap.clock_ms - exc.last_at_ms) / 1000
     budget = p.settings.excursion
-    if age_s >= budget.max_s:
-        return Reason("excursion.time", {"observed": round(age_s), "limit": budget.max_s, "unit": "s"})
+    if (old := _too_old(p, exc)) is not None:
+        return old
     if not p.reached(exc.last_ts_ms + p.settings.observe_window_s * 1000):
         return None
     if not exc.contrast_ok and _regime_since(p, exc):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
+from math import copysign, inf
 
 from selftune.config import Settings
-from selftune.domain import GuardCheck, PolicyName, Proposal, Reason, RiskWarning, RuleEvent
+from selftune.domain import GuardCheck, PolicyName, Proposal, Reason, RiskWarning, Rule, RuleEvent
 from selftune.health import Health, pace_of
 from selftune.lifecycle import Change, ChangeKind, Life
 from selftune.mode import ModeState
@@ -383,6 +383,19 @@ def loan_room(s: Situation) -> dict[str, tuple[float, float]]:
             lo, hi = max(lo, base - loan.displacement * rule.lr), min(hi, base + loan.displacement * rule.lr)
         room[name] = (lo, hi)
     return room
+
+
+def small_step(rule: Rule, old: float, step: float, resolution: int) -> float:
+    """The value after `step`, by at most lr whatever rounding does; at a bound, the bound itself.
+
+    A value outside the bounds comes nearer, and does not jump.
+    """
+    lr = rule.lr * (1 + 1e-9)
+    new = round(old + min(rule.lr, max(-rule.lr, step)), resolution)
+    if abs(new - old) > lr:
+        new = round(new - copysign(10.0**-resolution, step), resolution)
+    inside = rule.clip(new)
+    return inside if abs(inside - old) <= lr else new
 
 
 def check_step(s: Situation, p: Proposal) -> GuardCheck:

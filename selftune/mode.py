@@ -22,6 +22,7 @@ class Loan:
 
     id: str
     at_ms: int
+    since_ms: int  # the arming, or the newest resumption of it: what happened before was known then
     until_ms: int | None
     changes: int | None
     changes_left: int | None
@@ -66,9 +67,9 @@ def effective_mode(
     `crit`, `breach`: an open critical warning or a hard limit that was broken and is over; they end
     a running loan.
     """
-    arming, ended_by = _last_switch(governance)
+    arming, ended_by, since_ms = _last_switch(governance)
     stopped = ended_by is not None and ended_by.kind == "stop"
-    loan = _loan(arming, settings, life) if arming is not None else None
+    loan = _loan(arming, since_ms, settings, life) if arming is not None else None
 
     def dry(code: str, *, suspended: bool = False, ended: Reason | None = None, **params: Any) -> ModeState:
         return ModeState(
@@ -85,8 +86,7 @@ def effective_mode(
     if stopped:
         return dry("mode.stopped", by=ended_by.by if ended_by else None)
     if settings.dry_run:
-        running = loan is not None and ended_by is None
-        return dry("mode.dry_run", ended=Reason("loan.edit") if running else None)
+        return dry("mode.dry_run")  # it locks; a loan underneath is not spent by the flip
     if not chain_ok:
         return dry("mode.chain_broken")
     if ended_by is not None:
@@ -102,21 +102,25 @@ def effective_mode(
     return ModeState(mode=Mode.LIVE, reason=Reason("mode.live_loan" if loan else "mode.live_free"), loan=loan)
 
 
-def _last_switch(governance: Sequence[Governance]) -> tuple[Governance | None, Governance | None]:
-    """The arming in question, and what ended it (None while it runs). `resume` lifts a stop or disarm."""
+def _last_switch(governance: Sequence[Governance]) -> tuple[Governance | None, Governance | None, int]:
+    """The arming in question, what ended it (None while it runs), and since when (steady) it runs.
+
+    `resume` lifts a stop or disarm.
+    """
     arming: Governance | None = None
     ended: Governance | None = None
+    since_ms = 0
     for g in governance:
         if g.kind == "arm":
-            arming, ended = g, None
+            arming, ended, since_ms = g, None, g.at_ms
         elif g.kind == "resume":
-            ended = None
+            ended, since_ms = None, g.at_ms
         elif g.kind in ("disarm", "stop"):
             ended = g
-    return arming, ended
+    return arming, ended, since_ms
 
 
-def _loan(arming: Governance, settings: Settings, life: Life) -> Loan:
+def _loan(arming: Governance, since_ms: int, settings: Settings, life: Life) -> Loan:
     terms = arming.data.get("loan")
     terms = terms if isinstance(terms, Mapping) else {}
     changes = terms.get("changes")
@@ -125,6 +129,7 @@ def _loan(arming: Governance, settings: Settings, life: Life) -> Loan:
     return Loan(
         id=arming.id,
         at_ms=arming.at_ms,
+        since_ms=since_ms,
         until_ms=_instant_ms(terms.get("until")),
         changes=changes if isinstance(changes, int) else None,
         changes_left=max(0, changes - spent) if isinstance(changes, int) else None,

@@ -117,7 +117,7 @@ class Picture:
         new = [c for c in crits if crit_key(c) not in seen]
         crit = Reason("loan.crit", {"note": new[0].note, "rule": new[0].rule}) if new else None
         hard_at = self.life.last_hard_at_ms
-        broke = hard_at is not None and mode.loan is not None and hard_at >= mode.loan.at_ms
+        broke = hard_at is not None and mode.loan is not None and hard_at >= mode.loan.since_ms
         breach = Reason("loan.breach", {}) if broke and not self.breaches else None
         return self._mode(crit, breach) if crit or breach else mode
 

@@ -14,6 +14,7 @@ from math import sqrt
 
 from selftune.config import Settings
 from selftune.domain import GuardCheck, Hold, PolicyName, Proposal, Reason, Rule, Target, Verdict, WindowStat
+from selftune.guards import small_step
 from selftune.lifecycle import Bar
 
 SEED_PRIORITY = ("risk_band", "phase_diff", "creative_band")  # the seed: risk, then phase, then creative
@@ -69,8 +70,8 @@ class PolicyState:
     def new_value(self, rule: Rule, step: float) -> float:
         """The value after `step`, rounded to the resolution and clipped to bounds and loan."""
         lo, hi = self.room.get(rule.name, (rule.min, rule.max))
-        value = min(hi, max(lo, self.values[rule.name] + step))
-        return rule.clip(round(value, self.settings.resolution))
+        old = self.values[rule.name]
+        return small_step(rule, old, min(hi, max(lo, old + step)) - old, self.settings.resolution)
 
     def refusal(self, rule: Rule, step: float) -> Reason | None:
         """Why this step of this rule may not be proposed now; None when it may."""

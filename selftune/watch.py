@@ -28,7 +28,7 @@ from selftune.domain import (
     Verdict,
     VerdictReport,
 )
-from selftune.guards import MIN_QUIET_S
+from selftune.guards import MIN_QUIET_S, small_step
 from selftune.harm import early_harm
 from selftune.judging import (
     judge_step,
@@ -136,17 +136,16 @@ def hard_limit(p: Picture) -> tuple[Act, ...]:
         return ()
     if exc is not None:
         last = p.life.change(exc.steps[-1])
-        home = _safer_home(p, exc, last)
-        undoes = (
-            exc.steps if last is None or set(home) != set(last.rules) or len(exc.steps) == 1 else (last.id,)
-        )
+        home, undoes = _safer_home(p, exc, last)
         harm = harm_of(last, home.get(last.rules[-1], p.life.anchor[last.rules[-1]])) if last else None
-        scope = "excursion" if len(undoes) == len(exc.steps) else "step"
+        scope = "excursion" if undoes == exc.steps else "step"
         return (return_act(p, "hard_limit", reasons, home=home, undoes=undoes, scope=scope, harm=harm),)
     theirs = next((c for c in reversed(open_) if c.origin is not Origin.LOOP), None)
     if theirs is not None:
         home = {m.rule: p.settings.rules[m.rule].clip(m.old) for m in theirs.moves}
-        return (return_act(p, "hard_limit", reasons, home=home, undoes=(theirs.id,), scope="step"),)
+        act = return_act(p, "hard_limit", reasons, home=home, undoes=(theirs.id,), scope="step")
+        if act.moves:  # else what they wrote changed nothing, and cannot be what broke the limit
+            return (act,)
     return _emergency(p, reasons)
 
 
@@ -159,17 +158,24 @@ def _just_went_back(p: Picture) -> bool:
     )
 
 
-def _safer_home(p: Picture, exc: Excursion, last: Change | None) -> dict[str, float]:
-    """The safer of the values before the last step and the anchor."""
+def _safer_home(p: Picture, exc: Excursion, last: Change | None) -> tuple[dict[str, float], tuple[str, ...]]:
+    """The safer of the values before the last step and the anchor, with the steps that this undoes."""
     anchor = {r: a for r, (a, _) in exc.displaced.items()}
-    if last is None or len(exc.steps) == 1:
-        return anchor
+    if last is None or len(exc.steps) == 1 or not _in_force(p, last):
+        return anchor, exc.steps
     before = {m.rule: m.old for m in last.moves}
     p_anchor = p.seen.p_hard({**p.life.values, **anchor})
     p_before = p.seen.p_hard({**p.life.values, **before})
     if p_before is not None and p_anchor is not None and p_before < p_anchor:
-        return before
-    return anchor
+        return before, (last.id,)
+    return anchor, exc.steps
+
+
+def _in_force(p: Picture, step: Change) -> bool:
+    """True while every value that this step of the excursion set is still there, and still ours."""
+    exc = p.life.excursion
+    ours = exc.displaced if exc is not None else {}
+    return step.ended is None and all(m.rule in ours and p.life.values[m.rule] == m.new for m in step.moves)
 
 
 def _emergency(p: Picture, reasons: tuple[Reason, ...]) -> tuple[Act, ...]:
@@ -221,7 +227,7 @@ def _best_escape(p: Picture, breach: GuardCheck) -> PlannedMove | None:
         if slope == 0:
             continue
         step = -rule.lr if (slope > 0) == down else rule.lr
-        new = rule.clip(round(p.life.values[rule.name] + step, p.settings.resolution))
+        new = small_step(rule, p.life.values[rule.name], step, p.settings.resolution)
         gain = abs(slope * (new - p.life.values[rule.name]))
         if new != p.life.values[rule.name] and (best is None or gain > best[0]):
             best = (gain, PlannedMove(rule=rule.name, old=p.life.values[rule.name], new=new, kind="change"))
@@ -319,6 +325,19 @@ def _evaluated(p: Picture, change: Change, effect: Effect) -> tuple[Act, ...]:
     return tuple(acts)
 
 
+def owed(p: Picture) -> tuple[Act, ...]:
+    """A step that was judged harmful and is still in force: its way back was never written.
+
+    A kill between verdict and return, settings that were broken at the time, or a loop that only proposes.
+    """
+    found = [c for c in p.life.steps if c.verdict is Verdict.WORSENED and _in_force(p, c)]
+    if not found or p.open:
+        return ()
+    return (
+        _step_back(p, found[-1], "worsened", (Reason("owed.worsened", {"rule": found[-1].rules[-1]}),), {}),
+    )
+
+
 def _propose_rollback(p: Picture, change: Change, report: VerdictReport) -> Act:
     """What a person or another program did is not undone by the loop: a warning and a proposal."""
     home = {m.rule: p.settings.rules[m.rule].clip(m.old) for m in change.moves}
@@ -369,8 +388,7 @@ def foreign_bounds(p: Picture) -> tuple[Act, ...]:
             continue
         if _fought(p, rule.name):
             continue
-        step = min(rule.lr, abs(rule.clip(value) - value))
-        new = round(value + (step if value < rule.min else -step), p.settings.resolution)
+        new = small_step(rule, value, rule.clip(value) - value, p.settings.resolution)
         move = PlannedMove(rule=rule.name, old=value, new=new, kind="change")
         why = Reason("bound.foreign", {"rule": rule.name, "observed": value, "limit": rule.clip(value)})
         return (Act(kind="cycle", act="bound", reasons=(why,), moves=(move,), write=True),)
