@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from selftune.config import Settings
-from selftune.contrast import Bins, Contrast, contrast, fill_short, runs
+from selftune.contrast import Bins, Contrast, contrast
 from selftune.domain import DataState, Effect, MetricEffect, Reason, Target, Window, WindowStat
 from selftune.health import (
     AHEAD_MS,
@@ -28,6 +28,7 @@ from selftune.health import (
     scale_for,
 )
 from selftune.series import Floats, Int64s, Series
+from selftune.weights import fill_short, runs
 
 __all__ = ["Health", "data_health", "measure", "window_stat", "windows_for"]
 

@@ -25,7 +25,7 @@ LAYERS: dict[int, list[str]] = {
     1: """
         book records gather evidence lifecycle excursion mode
         series rows intake ring coarse downsample
-        effects effectrows judging gaps harm noise limits contrast quiet health
+        effects effectrows judging gaps harm noise limits contrast weights quiet health
         objective guards policy policies
         plan picture seen watch cycle acts acting hands
         suggesting
