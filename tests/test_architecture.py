@@ -29,6 +29,7 @@ LAYERS: dict[int, list[str]] = {
         objective guards policy policies
         plan picture seen watch cycle acts acting hands
         suggesting
+        decision_lines whereabouts cards timeline
         wording korean
         address access
     """.split(),
@@ -48,6 +49,7 @@ LAYERS: dict[int, list[str]] = {
     4: """
         chart_kit chart_parts charts effect_charts
         view desk office ui web frame
+        deskwork markup report
     """.split(),
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
@@ -65,7 +67,7 @@ IMPURE_ATTRIBUTES = {  # ends of a dotted name, so that `np.random.normal` and `
 CORE_LIBRARIES = {"numpy", "scipy", "yaml"}  # of scipy: scipy.special only
 YAML_ALONE = {"settings_yaml", "config"}  # the core modules that parse the text of the settings
 
-STREAMLIT_WHOLE = {"ui", "frame"}
+STREAMLIT_WHOLE = {"ui", "frame", "deskwork"}
 STREAMLIT_PARTS = {"web": ("streamlit.web", "streamlit.starlette")}  # ASGI parts, no widgets
 HEAVY_FOR_THE_LOOP = ("pandas", "scipy.stats", "streamlit", "pyarrow", "altair", "matplotlib")
 

@@ -1,0 +1,361 @@
+"""What the history page shows: every rule event with its outcome, the values then, what a rollback would do.
+
+Answers "what happened, how did it end, can it be taken back?" from the shared picture. It asks the core
+(hands) and decides nothing itself. No Streamlit. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from selftune import hands
+from selftune.book import Chain, EffectRow
+from selftune.decision_lines import number_of, reasons_of
+from selftune.domain import (
+    Decision,
+    Origin,
+    Phase,
+    Quote,
+    Reason,
+    Refused,
+    RiskWarning,
+    RuleEvent,
+    UnknownId,
+    Verdict,
+    long_name,
+)
+from selftune.lifecycle import OURS, WAY_BACK, Change, ChangeKind
+from selftune.picture import Picture
+from selftune.plan import Act, PlannedMove
+
+PAGE = 20
+
+
+class Mark(StrEnum):
+    """How an event's life shows: each has a colour, a shape and a word (`mark.<value>`)."""
+
+    CONFIRMED = "confirmed"
+    ROLLED_BACK = "rolled_back"
+    WORSENED = "worsened"
+    INCONCLUSIVE = "inconclusive"
+    SUPERSEDED = "superseded"
+    OPEN = "open"
+    BACK = "back"  # the event is itself a way back
+    UNJUDGED = "unjudged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricDelta:
+    """Δ of one metric with its 95 % interval; None where it was not measured. `better` None = too small."""
+
+    metric: str
+    delta: float | None
+    lo: float | None
+    hi: float | None
+    odds: float | None
+    n: int
+    better: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One rule event as the timeline shows it. `known`: the settings name its rule."""
+
+    key: str
+    ts_ms: int
+    actor: str
+    origin: Origin
+    rule: str
+    old: float | None
+    new: float | None
+    raw_new: str | None
+    kind: ChangeKind | None
+    mark: Mark
+    verdict: Verdict | None
+    note: str
+    decision: str | None
+    known: bool
+    outside: bool  # the value lies outside today's bounds
+    reasons: tuple[Reason, ...] = ()
+    quotes: tuple[Quote, ...] = ()
+    warnings: tuple[RiskWarning, ...] = ()
+    deltas: tuple[MetricDelta, ...] = ()
+    revertible: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """One page of events, newest first, of `total` that pass the filters; and what there is to filter by."""
+
+    entries: tuple[Entry, ...]
+    total: int
+    all: int
+    rules: tuple[str, ...]
+    actors: tuple[str, ...]
+    offset: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What an act would write now, or why the core refuses it."""
+
+    moves: tuple[PlannedMove, ...] = ()
+    undone: tuple[Entry, ...] = ()
+    refused: Reason | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paused:
+    """A rule that is not explored for now. `until_ms` wall clock, None = until a person releases it."""
+
+    rule: str
+    harms: int
+    until_ms: int | None
+    resting: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Integrity:
+    """Can the records be trusted? `rejects`: (file, reason, lines), only where there are any."""
+
+    chain: Chain
+    rejects: tuple[tuple[str, str, int], ...]
+    problems: Mapping[str, str]
+    reread: int
+
+    @property
+    def ok(self) -> bool:
+        return self.chain.ok and not self.problems
+
+    @property
+    def lines(self) -> int:
+        """Lines set aside, all files together."""
+        return sum(n for _, _, n in self.rejects)
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Look-ups over the records, made once for one page."""
+
+    change: Mapping[str, Change]  # event key -> its change
+    evaluation: Mapping[str, Decision]  # change id -> first verdict
+    decision: Mapping[str, Decision]
+    gone: frozenset[str]
+    revertible: frozenset[str]
+    open: frozenset[str]
+    rows: Mapping[tuple[int, str], EffectRow]
+
+
+# ------------------------------------------------------------------------------- events
+def timeline(
+    p: Picture, *, rule: str | None = None, actor: str | None = None, offset: int = 0, limit: int = PAGE
+) -> Timeline:
+    """The newest events first; `rule` and `actor` narrow, `offset` and `limit` page."""
+    events = p.snap.records.events
+    chosen = [
+        e
+        for e in reversed(events)
+        if (rule is None or e.rule == rule) and (actor is None or e.actor == actor)
+    ]
+    part = chosen[offset : offset + limit]
+    index = _index(p)
+    return Timeline(
+        entries=tuple(_entry(p, e, index) for e in part),
+        total=len(chosen),
+        all=len(events),
+        rules=tuple(sorted({e.rule for e in events} | set(p.settings.rules))),
+        actors=tuple(sorted({e.actor for e in events})),
+        offset=offset,
+    )
+
+
+def entry_of(p: Picture, key: str) -> Entry | None:
+    """One event by its key; None when there is none."""
+    found = next((e for e in p.snap.records.events if e.key == key), None)
+    return _entry(p, found, _index(p)) if found is not None else None
+
+
+def _index(p: Picture) -> _Index:
+    records = p.snap.records
+    gone = {e.reverts for e in records.events if e.reverts}
+    for d in records.decisions:
+        gone.update(_reverted(d))
+    return _Index(
+        change={m.key: c for c in p.life.changes for m in c.moves},
+        evaluation={
+            str(d.data.get("change")): d
+            for d in records.decisions
+            if d.kind == "verdict" and d.act == "evaluate"
+        },
+        decision={d.id: d for d in records.decisions},
+        gone=frozenset(gone),
+        revertible=frozenset(e.key for e in hands.revertible(p)),
+        open=frozenset(c.id for c in p.open),
+        rows={r.key: r for r in records.effect_rows},
+    )
+
+
+def _reverted(d: Decision) -> list[str]:
+    reverts = d.data.get("reverts")
+    return [str(k) for k in reverts] if d.applied and isinstance(reverts, list) else []
+
+
+def _entry(p: Picture, e: RuleEvent, index: _Index) -> Entry:
+    change, row = index.change.get(e.key), index.rows.get((e.ts_ms, e.rule))
+    record = index.evaluation.get(change.id) if change else None
+    decision = index.decision.get(e.decision or "")
+    verdict = change.verdict if change else None
+    if verdict is None and row is not None and row.verdict in Verdict.__members__:
+        verdict = Verdict(str(row.verdict))
+    rule = p.settings.rules.get(e.rule)
+    reasons = record or decision
+    return Entry(
+        key=e.key,
+        ts_ms=e.ts_ms,
+        actor=e.actor,
+        origin=change.origin if change else Origin.FOREIGN,
+        rule=e.rule,
+        old=e.old,
+        new=e.new,
+        raw_new=e.raw_new,
+        kind=change.kind if change else None,
+        mark=_mark(e, change, verdict, index),
+        verdict=verdict,
+        note=e.note,
+        decision=e.decision,
+        known=rule is not None,
+        outside=rule is not None and e.new is not None and rule.clip(e.new) != e.new,
+        reasons=reasons_of(reasons.data.get("reasons")) if reasons else (),
+        quotes=tuple(q for q in p.snap.records.quotes if q.effect == e.key),
+        warnings=tuple(w for w in p.snap.records.warnings if w.effect == e.key),
+        deltas=_deltas(p, record, row),
+        revertible=e.key in index.revertible,
+    )
+
+
+def _mark(e: RuleEvent, change: Change | None, verdict: Verdict | None, index: _Index) -> Mark:
+    if change is None:
+        return Mark.UNJUDGED
+    if change.kind in WAY_BACK or change.kind is ChangeKind.ROLLBACK:
+        return Mark.BACK
+    if e.key in index.gone or change.ended is Phase.ROLLED_BACK:
+        return Mark.ROLLED_BACK
+    if change.ended is Phase.CONFIRMED or (verdict is Verdict.IMPROVED and change.kind not in OURS):
+        return Mark.CONFIRMED
+    if change.ended is Phase.SUPERSEDED and verdict is None:
+        return Mark.SUPERSEDED
+    if change.id in index.open:
+        return Mark.OPEN
+    if verdict is Verdict.WORSENED:
+        return Mark.WORSENED
+    return Mark.UNJUDGED if verdict is None else Mark.INCONCLUSIVE
+
+
+def _deltas(p: Picture, record: Decision | None, row: EffectRow | None) -> tuple[MetricDelta, ...]:
+    """Δ per metric: from our verdict's record, else from the effects file."""
+    effect = record.data.get("effect") if record else None
+    metrics = effect.get("metrics") if isinstance(effect, Mapping) else None
+    given: dict[str, Mapping[str, Any]] = {}
+    if isinstance(metrics, Mapping):
+        given = {str(m): x for m, x in metrics.items() if isinstance(x, Mapping)}
+    elif row is not None:
+        given = {long_name(m): {"delta": x} for m, x in row.d.items()}
+    return tuple(_delta(p, m, given[m]) for m in p.settings.targets if m in given)
+
+
+def _delta(p: Picture, metric: str, x: Mapping[str, Any]) -> MetricDelta:
+    delta, target = number_of(x.get("delta")), p.settings.targets[metric]
+    matters = delta is not None and abs(delta) >= p.settings.good[metric] / 2
+    n = x.get("n_post")
+    return MetricDelta(
+        metric=metric,
+        delta=delta,
+        lo=number_of(x.get("lo")),
+        hi=number_of(x.get("hi")),
+        odds=number_of(x.get("odds")),
+        n=n if isinstance(n, int) else 0,
+        better=(delta < 0) is target.down_is_good if matters and delta is not None else None,
+    )
+
+
+# ------------------------------------------------------------------------------- values then
+def values_at(p: Picture, key: str) -> dict[str, float]:
+    """Every rule's value right after the event; {} for an unknown one."""
+    try:
+        return hands.values_after(p, key)
+    except UnknownId:
+        return {}
+
+
+def traces(p: Picture, start_ms: int, end_ms: int) -> dict[str, tuple[list[int], list[float]]]:
+    """Rule -> (instants, values) inside the span, beginning with the value in force at its start."""
+    found: dict[str, tuple[list[int], list[float]]] = {
+        r.name: ([start_ms], [r.init]) for r in p.settings.rules.values()
+    }
+    for e in sorted(p.snap.records.events, key=lambda e: e.ts_ms):
+        if e.rule not in found or e.new is None or e.ts_ms >= end_ms:
+            continue
+        instants, values = found[e.rule]
+        if e.ts_ms <= start_ms:
+            values[0] = e.new
+        else:
+            instants.append(e.ts_ms)
+            values.append(e.new)
+    return found
+
+
+# ------------------------------------------------------------------------------- acts, seen beforehand
+def preview_rollback(p: Picture, key: str) -> Preview:
+    """What undoing this one event would write."""
+    return _preview(p, lambda: hands.rollback(p, event=key, actor="", reason=""))
+
+
+def preview_rollback_to(p: Picture, key: str) -> Preview:
+    """What going back to the moment after this event would write."""
+    return _preview(p, lambda: hands.rollback_to(p, key, actor="", reason=""))
+
+
+def _preview(p: Picture, wanted: Callable[[], tuple[Act, ...]]) -> Preview:
+    try:
+        (act,) = wanted()
+    except Refused as no:
+        return Preview(refused=no.reasons[0])
+    except UnknownId as no:
+        return Preview(refused=no.reason)
+    keys = {str(k) for k in act.data.get("reverts") or ()}
+    index = _index(p)
+    undone = [e for e in p.snap.records.events if e.key in keys]
+    return Preview(moves=act.moves, undone=tuple(_entry(p, e, index) for e in reversed(undone)))
+
+
+def paused_rules(p: Picture) -> tuple[Paused, ...]:
+    """Rules that rest after repeated harm, or because going back did not help."""
+    found = []
+    for rule in p.settings.rules:
+        pause, rest = p.life.pause_of(rule, p.snap.clock_ms), p.life.rest_until(rule, p.snap.clock_ms)
+        if pause is not None:
+            until = p.situation.wall(pause.until_at_ms)
+            found.append(Paused(rule=rule, harms=pause.harms, until_ms=until, resting=False))
+        elif rest is not None:
+            found.append(Paused(rule=rule, harms=0, until_ms=p.situation.wall(rest), resting=True))
+    return tuple(found)
+
+
+def integrity(p: Picture) -> Integrity:
+    """The state of the governance chain and of every record that was set aside."""
+    records = p.snap.records
+    rejects: Sequence[tuple[str, str, int]] = [
+        (file, str(reason), n)
+        for file, by in sorted(records.rejects.items())
+        for reason, n in by.items()
+        if n
+    ]
+    return Integrity(
+        chain=records.chain,
+        rejects=tuple(rejects),
+        problems=dict(records.problems),
+        reread=sum(records.reread.values()),
+    )
