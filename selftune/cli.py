@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import getpass
 import importlib
 import importlib.util
 import os
@@ -63,9 +62,9 @@ def suggest(call: Call) -> int:
 
     plan, done = root.hand(wanted, actor="selftune")
     act = plan.acts[0]
-    call.voice.json(done.lines[0])
-    for line in _suggested(act, call.voice):
+    for line in _suggested(act, call.voice):  # before stdout: a reader that closes it early still hears it
         call.voice.tell(line)
+    call.voice.json(done.lines[0])
     usable = any(np.isfinite(v).any() for v in seen[-1].snap.series.values.values())
     return 0 if usable else NOT_FOUND
 
@@ -102,9 +101,9 @@ def _proposed(x: Proposal, voice: Voice) -> str:
 def effects(call: Call) -> int:
     """Missing rows, quotes and warnings, written once; the summary on stdout. 3 without a sample."""
     report = sweep(Root(call.path), everything=call.args.all)
-    call.voice.json(report.as_json())
     for key, params in _swept(report):
         call.voice.say(key, **params)
+    call.voice.json(report.as_json())
     return NOT_FOUND if report.no_data else 0
 
 
@@ -197,7 +196,10 @@ class Parser(argparse.ArgumentParser):
 
 
 _USAGE: tuple[tuple[str, str], ...] = (
-    (r"argument command: invalid choice: '?(?P<found>.*?)'? \(choose from (?P<choices>.*)\)", "command"),
+    (
+        r"argument (?:command|COMMAND): invalid choice: '?(?P<found>.*?)'? \(choose from (?P<choices>.*)\)",
+        "command",
+    ),
     (r"the following arguments are required: (?P<found>.*)", "missing"),
     (r"unrecognized arguments: (?P<found>.*)", "unrecognized"),
     (
@@ -343,11 +345,3 @@ def _fault(error: Exception, path: Path, voice: Voice) -> int:
     except (SelftuneError, OSError):
         voice.say("cli.fault", detail=f"{type(error).__name__}: {error}")
     return 1
-
-
-def account() -> str:
-    """The OS account, as the default actor."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return "unknown"

@@ -56,9 +56,9 @@ def run(command: str, path: Path, voice: Voice, args: argparse.Namespace) -> int
         voice.say("cli.hand.stopped_already", by=stop.by)
         return 0
     plan, done = root.hand(_wanted(command, args), actor=args.actor)
+    _say(command, plan, voice, args)
     for line in done.lines:
         voice.json(line)
-    _say(command, plan, voice, args)
     return 0
 
 

@@ -109,7 +109,7 @@ def _changes(seen: Seen, voice: Voice) -> Iterator[str]:
     for c in seen.status["open"]:
         for m in c["rules"]:
             yield "  · " + voice.text(
-                "cli.status.change",
+                "cli.status.change" if c["verdict_in_s"] > 0 else "cli.status.change_due",
                 rule=m["rule"],
                 old=m["old"],
                 new=m["new"],

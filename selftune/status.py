@@ -88,7 +88,7 @@ def _status(root: Root, p: Picture) -> JsonDict:
         "attainment": dict(p.attainment),
         "values": dict(p.life.values),
         "anchor": dict(p.life.anchor),
-        "open": [_open(c, p, zone) for c in p.life.open],
+        "open": [_open(c, p, zone) for c in p.open],
         "excursion": _excursion(p.life, p, zone),
         "guards": [guard_json(g, zone) for g in holding(p)],
         "heartbeat": heartbeat(root.path, snap.now_ms, zone),

@@ -20,7 +20,7 @@ from selftune.plan import Act
 PACING = frozenset(
     f"guard.{code}"
     for code in (
-        "stopped", "lease", "policy", "pace", "history", "no_quiet_time",
+        "stopped", "lease", "policy", "pace", "history", "baseline", "no_quiet_time",
         "excursion_steps", "excursion_time", "loan_changes",
     )
 )  # fmt: skip

@@ -228,24 +228,26 @@ class _Sweep:
         oldest = int(series.ts_ms[0])
         on_disk = isinstance(stream, SampleStream)
         far = [t for t in instants if on_disk and t - before_ms < oldest]
+        if far:
+            yield from self._from_file(far, before_ms / 1000)
         for t in instants:
             if t not in far:
                 yield t, series
-        if not far:
-            return
+
+    def _from_file(self, instants: Sequence[int], before_s: float) -> Iterator[tuple[int, Series]]:
         s = self.settings
         try:
             yield from read_around(
                 self.root.path / s.metrics_source,
-                far,
-                before_s=before_ms / 1000,
+                instants,
+                before_s=before_s,
                 after_s=s.observe_window_s + AFTER_SLACK_S,
                 metrics=s.metrics,
                 ranges={m: (t.lo, t.hi) for m, t in s.targets.items()},
                 timezone=s.timezone,
             )
         except Unavailable:
-            self.skipped["unreadable"] += len(far)
+            self.skipped["unreadable"] += len(instants)
 
     # ------------------------------------------------------------------------ written
     def _write(self, chunk: Sequence[_Judged]) -> None:
@@ -253,7 +255,7 @@ class _Sweep:
             return
         words, settings = load(), self.settings
         quotes, warnings, rows = [], [], []
-        for j in chunk:
+        for j in sorted(chunk, key=lambda j: j.event.ts_ms):  # readers take the last row for the newest
             rows.append(effect_row(j.event, j.effect, j.report, self.root.zone))
             if j.effect is None:
                 continue
