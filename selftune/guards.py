@@ -390,10 +390,12 @@ def small_step(rule: Rule, old: float, step: float, resolution: int) -> float:
 
     A value outside the bounds comes nearer, and does not jump.
     """
-    lr = rule.lr * (1 + 1e-9)
-    new = round(old + min(rule.lr, max(-rule.lr, step)), resolution)
+    lr, exact = rule.lr * (1 + 1e-9), old + min(rule.lr, max(-rule.lr, step))
+    new = round(exact, resolution)
     if abs(new - old) > lr:
         new = round(new - copysign(10.0**-resolution, step), resolution)
+    if abs(new - old) > lr or (new - old) * step < 0:
+        new = exact  # the resolution is coarser than the step
     inside = rule.clip(new)
     return inside if abs(inside - old) <= lr else new
 
