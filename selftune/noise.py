@@ -21,6 +21,9 @@ STRETCH_LEAST = 30  # bins; a shorter quiet stretch says nothing about correlati
 BINS_LEAST = 60  # bins in all, below which no noise is known
 FILL_MOST = 5  # bins of a gap that is bridged by a line
 NU_LEAST = 2.0
+# Levels and drift taken out of short stretches hide slow noise: the relative loss of slow variance, in
+# memories a stretch (for an AR(1) about 4–6 (1 + phi)/(1 - phi)/n). Source: M. G. Kendall, 1954.
+SHORT_BIAS = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +81,10 @@ def fit_noise(x: Floats, breaks: Sequence[tuple[int, int]]) -> Noise | None:
         return Noise(cov=cov, slope=slope, slope_var=0.0, nu=float(n))
     rho = cov[1 : n // 2] / cov[0]
     nu = max(NU_LEAST, n / (1.0 + 2.0 * float(np.dot(rho, rho))))
-    total = float(cov[0] + 2.0 * np.sum(cov[1:]))  # the variance that slow averages see
-    return Noise(cov=cov, slope=slope, slope_var=max(0.0, total) / power, nu=nu)
+    total = max(0.0, float(cov[0] + 2.0 * np.sum(cov[1:])))  # the variance that slow averages see
+    memory = total / float(cov[0])  # bins over which the noise remembers
+    lost = 1.0 + SHORT_BIAS * min(memory * len(parts) / n, 1.0)
+    return Noise(cov=cov * lost, slope=slope, slope_var=total * lost / power, nu=nu)
 
 
 def bins_between(
