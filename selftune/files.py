@@ -213,6 +213,15 @@ def replace(path: Path, data: bytes, *, durable: bool, mode: int = 0o644, ops: O
             _sync_folder(path.parent, ops)
 
 
+def put_aside(path: Path, part: Path, *, root: Path, ops: Ops = OS) -> None:
+    """Nothing; `path` now is `part`, durably. Raises: StorageError when it cannot be, or `part` is there."""
+    with _in_words(path, "rotate"):
+        if part.exists():
+            raise OSError(errno.EEXIST, "is there already", str(part))
+        ops.replace(str(inside(root, path)), str(part))
+        _sync_folder(path.parent, ops)
+
+
 def _write_temp(temp: Path, data: bytes, *, durable: bool, mode: int, ops: Ops) -> None:
     with opened(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode=mode, ops=ops) as fd:
         done = 0

@@ -47,9 +47,24 @@ from selftune.gather import FILES, Gather, Moment
 from selftune.stores import DiskStore, MemoryStore, Store
 
 __all__ = [
-    "Batch", "Chain", "Committed", "DecisionDraft", "EffectRow", "EventDraft", "FileLedger", "Ledger",
-    "MemoryLedger", "Missing", "Orphan", "Records", "Version", "missing_evidence", "open_crits", "orphans",
-    "steady_clock", "wall_ms",
+    "Batch",
+    "Chain",
+    "Committed",
+    "DecisionDraft",
+    "EffectRow",
+    "EventDraft",
+    "FileLedger",
+    "Ledger",
+    "MemoryLedger",
+    "Missing",
+    "Orphan",
+    "Records",
+    "Version",
+    "missing_evidence",
+    "open_crits",
+    "orphans",
+    "steady_clock",
+    "wall_ms",
 ]
 
 Clock = Callable[[], int]
@@ -93,8 +108,9 @@ def mint_ulid(ms: int) -> str:
 class StoreLedger:
     """A ledger over a store; `FileLedger` and `MemoryLedger` only choose the store and the clocks."""
 
-    def __init__(self, store: Store, *, zone: tzinfo, clock: Clock, steady: Clock,
-                 mint: Callable[[int], str]) -> None:
+    def __init__(
+        self, store: Store, *, zone: tzinfo, clock: Clock, steady: Clock, mint: Callable[[int], str]
+    ) -> None:
         self.store, self.zone, self.clock, self.steady, self.mint = store, zone, clock, steady, mint
         self._gather = Gather(zone)
         self._before_ms: int | None = None  # steady instant of the last reading
@@ -175,22 +191,29 @@ class StoreLedger:
             governed = self._govern(batch.governance, ts, ms)
         skipped = self._testify(batch, before, ts)
         return Committed(
-            records=self._refresh(), decisions=tuple(str(line["id"]) for line in lines), events=keys,
-            governance=governed, lines=lines, skipped=skipped,
+            records=self._refresh(),
+            decisions=tuple(str(line["id"]) for line in lines),
+            events=keys,
+            governance=governed,
+            lines=lines,
+            skipped=skipped,
         )
 
-    def _decide(self, drafts: tuple[DecisionDraft, ...], ts: str, ms: int
-                ) -> tuple[tuple[JsonDict, ...], tuple[tuple[str, ...], ...]]:
+    def _decide(
+        self, drafts: tuple[DecisionDraft, ...], ts: str, ms: int
+    ) -> tuple[tuple[JsonDict, ...], tuple[tuple[str, ...], ...]]:
         """Write ahead: all decisions reach the disk before the first event does."""
         chain = self._gather.chain()
         head = chain.head if chain.ok else None  # a broken chain's head must not become the truth
         lines: list[JsonDict] = []
         events: list[list[JsonDict]] = []
+        aside = self.store.rotate() if drafts else None
+        head_lines = [_rotated_line(aside, self.mint(ms), ts, head)] if aside is not None else []
         for draft in drafts:
             decision_id = self.mint(ms)
             events.append([_event_line(e, self.mint(ms), decision_id, ts) for e in draft.events])
             lines.append(_decision_line(draft, decision_id, ts, events[-1], head))
-        self._append(DECISIONS, lines)
+        self._append(DECISIONS, [*head_lines, *lines])
         self._append(HISTORY, [e for group in events for e in group])
         return tuple(lines), tuple(tuple(str(e["id"]) for e in group) for group in events)
 
@@ -244,8 +267,17 @@ class StoreLedger:
 
 
 def _event_line(draft: EventDraft, key: str, decision_id: str, ts: str) -> JsonDict:
-    line: JsonDict = {"ts": ts, "actor": draft.actor, "rule": draft.rule, "old": draft.old, "new": draft.new,
-                      "note": draft.note, "id": key, "kind": draft.kind, "decision": decision_id}
+    line: JsonDict = {
+        "ts": ts,
+        "actor": draft.actor,
+        "rule": draft.rule,
+        "old": draft.old,
+        "new": draft.new,
+        "note": draft.note,
+        "id": key,
+        "kind": draft.kind,
+        "decision": decision_id,
+    }
     if draft.reverts is not None:
         line["reverts"] = draft.reverts
     if draft.look:
@@ -253,13 +285,34 @@ def _event_line(draft: EventDraft, key: str, decision_id: str, ts: str) -> JsonD
     return line
 
 
-def _decision_line(draft: DecisionDraft, decision_id: str, ts: str, events: list[JsonDict],
-                   head: JsonDict | None) -> JsonDict:
-    line: JsonDict = {"v": 1, "ts": ts, "id": decision_id, **draft.data,
-                      "applied": [e["id"] for e in events], "approvals_head": head}
+def _decision_line(
+    draft: DecisionDraft, decision_id: str, ts: str, events: list[JsonDict], head: JsonDict | None
+) -> JsonDict:
+    line: JsonDict = {
+        "v": 1,
+        "ts": ts,
+        "id": decision_id,
+        **draft.data,
+        "applied": [e["id"] for e in events],
+        "approvals_head": head,
+    }
     if events:  # the values too: a restart can then say what was meant
         line["intended"] = [{k: e[k] for k in ("id", "rule", "old", "new", "kind")} for e in events]
     return line
+
+
+def _rotated_line(aside: JsonDict, decision_id: str, ts: str, head: JsonDict | None) -> JsonDict:
+    """The first line of a new file: it names the part before it, so that a lost one shows."""
+    return {
+        "v": 1,
+        "ts": ts,
+        "id": decision_id,
+        "kind": "mode",
+        "act": "rotated",
+        "previous": aside,
+        "applied": [],
+        "approvals_head": head,
+    }
 
 
 def _unseen(drafts: tuple[JsonDict, ...], seen: set[str], what: str) -> tuple[list[JsonDict], list[str]]:
@@ -289,18 +342,38 @@ class FileLedger(StoreLedger):
     clock that started at the wall clock's time and only advances.
     """
 
-    def __init__(self, root: Path, *, timezone: str, clock: Clock = wall_ms, steady: Clock | None = None,
-                 ops: Ops = OS, mint: Callable[[int], str] = mint_ulid) -> None:
-        super().__init__(DiskStore(root, ops=ops), zone=zone_of(timezone), clock=clock,
-                         steady=steady or steady_clock(clock), mint=mint)
+    def __init__(
+        self,
+        root: Path,
+        *,
+        timezone: str,
+        clock: Clock = wall_ms,
+        steady: Clock | None = None,
+        ops: Ops = OS,
+        mint: Callable[[int], str] = mint_ulid,
+    ) -> None:
+        super().__init__(
+            DiskStore(root, ops=ops),
+            zone=zone_of(timezone),
+            clock=clock,
+            steady=steady or steady_clock(clock),
+            mint=mint,
+        )
         self.root = root
 
 
 class MemoryLedger(StoreLedger):
     """The same ledger in memory, for backtests and tests; `put` writes as a foreign program would."""
 
-    def __init__(self, *, timezone: str, clock: Clock, steady: Clock | None = None,
-                 settings: bytes | None = None, mint: Callable[[int], str] = mint_ulid) -> None:
+    def __init__(
+        self,
+        *,
+        timezone: str,
+        clock: Clock,
+        steady: Clock | None = None,
+        settings: bytes | None = None,
+        mint: Callable[[int], str] = mint_ulid,
+    ) -> None:
         self._memory = MemoryStore(settings)
         super().__init__(self._memory, zone=zone_of(timezone), clock=clock, steady=steady or clock, mint=mint)
 
