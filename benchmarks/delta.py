@@ -1,6 +1,6 @@
 """How good is Δ? Four estimators on synthetic, mock and real series, with and without an effect.
 
-    python -m benchmarks.delta --quick            # two minutes
+    python -m benchmarks.delta --quick            # a few minutes
     python -m benchmarks.delta --seed 9001        # the table of docs/method.md
 
 Every event gets four copies of its series: no effect, +1, +2 and -1 noise-sd, the step arriving
