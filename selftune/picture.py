@@ -144,18 +144,27 @@ class Picture:
 
     # ------------------------------------------------------------------------ the present
     @cached_property
+    def shown(self) -> Mapping[str, WindowStat]:
+        """The last `observe_window_s` of samples per metric: what people are shown and what is scored."""
+        end = (self.newest_ms or 0) + 1
+        start = end - round(self.settings.observe_window_s * 1000)
+        return {m: window_stat(self.snap.series, m, start, end, self.settings) for m in self.settings.metrics}
+
+    @cached_property
     def windows(self) -> Mapping[str, WindowStat]:
-        """The last `observe_window_s` of samples after the washout of the last event, per metric."""
+        """The same without the washout of the last event: what a policy may stand on."""
         end = (self.newest_ms or 0) + 1
         start = end - round(self.settings.observe_window_s * 1000)
         last = self.life.last_any
-        if last is not None and last.ts_ms < end:
-            start = max(start, min(end, last.ts_ms + round(self.settings.settle_s * 1000)))
+        washed = last.ts_ms + round(self.settings.settle_s * 1000) if last is not None else start
+        if last is None or washed <= start or last.ts_ms >= end:
+            return self.shown
+        start = min(end, washed)
         return {m: window_stat(self.snap.series, m, start, end, self.settings) for m in self.settings.metrics}
 
     @property
     def means(self) -> dict[str, float | None]:
-        return {m: w.mean for m, w in self.windows.items()}
+        return {m: w.mean for m, w in self.shown.items()}
 
     @cached_property
     def score(self) -> float | None:
