@@ -19,7 +19,7 @@ from selftune.health import rate_of, scale_for
 from selftune.judging import SCORE_GOOD, QuietWindow, gap_contrast
 from selftune.limits import hard_breach, hard_inside_s
 from selftune.noise import Noise, bins_between, fit_noise
-from selftune.objective import Shift, score_odds, weighted
+from selftune.objective import Shift, score_odds, shortfall, weighted
 from selftune.series import Floats, Series
 
 __all__ = ["HarmCheck", "early_harm", "hard_breach", "hard_inside_s", "probation_harm"]
@@ -294,7 +294,14 @@ def probation_harm(
     n = min(present.stats[m].n for m in weighted(settings))
     reason = Reason("probation_harm", {"observed": odds.mean, "limit": -SCORE_GOOD, "unit": "score", "n": n,
                                        "p": odds.p_loss, "p_limit": need})  # fmt: skip
-    return HarmCheck(harmed=True, reasons=(reason,), deltas={m: s[0] for m, s in shift.items()})
+    deltas = {m: d for m, (d, _, _) in shift.items() if _moved_out(settings, m, base.get(m), d)}
+    return HarmCheck(harmed=True, reasons=(reason,), deltas=deltas)
+
+
+def _moved_out(settings: Settings, metric: str, level: float | None, delta: float) -> bool:
+    """True if the metric lies further outside its target than before."""
+    target = settings.targets[metric]
+    return level is not None and shortfall(target, level + delta) > shortfall(target, level)
 
 
 def _present(

@@ -454,10 +454,11 @@ def verify_rollback(
 ) -> RollbackReport:
     """Whether going back undid the harm. `harmed`: metric -> its delta when it was harmed.
 
-    "Not ours" only if every harmed metric shows, at P >= .95, that less than half was undone;
+    Only metrics that moved the bad way count, and of them those that moved by their good or more, if
+    any did. "Not ours" only if every one of them shows, at P >= .95, that less than half was undone;
     undecided counts as verified. Source: loop.md, Verified rollback.
     """
-    harms = {m: d for m, d in harmed.items() if m in settings.targets and d != 0.0 and math.isfinite(d)}
+    harms = _harms(harmed, effect_of_rollback, settings)
     found = _case_of(effect_of_rollback, settings, None).shift
     shifts = {m: found[m] for m in harms if m in found}
     if not harms or len(shifts) < len(harms) or not effect_of_rollback.final:
@@ -479,6 +480,18 @@ def verify_rollback(
         for m in worst
     )  # fmt: skip
     return RollbackReport(result=result, reasons=reasons)
+
+
+def _harms(harmed: Mapping[str, float], effect: Effect, settings: Settings) -> dict[str, float]:
+    """What of `harmed` is harm: moved the bad way, and far enough to matter where anything did."""
+    bad: dict[str, float] = {}
+    for m, d in harmed.items():
+        e, target = effect.metrics.get(m), settings.targets.get(m)
+        before = e.pre_mean if e is not None else None  # the way back starts at the harmed level
+        if target is not None and math.isfinite(d) and d * direction(target, before) < 0.0:
+            bad[m] = d
+    large = {m: d for m, d in bad.items() if abs(d) >= settings.good[m]}
+    return large or bad
 
 
 def _p_not_undone(harm: float, shift: Shift) -> float:

@@ -22,6 +22,8 @@ Shift = tuple[float, float, float]  # (delta, sigma, nu): the truth is delta + s
 
 # Below 1 the mean of a t does not exist, far above it is the normal law: keep nu where both compute.
 NU_MIN, NU_MAX = 1.05, 1e5
+EXACT = 1e-12  # of the target's scale: a sigma below it is none
+FAR = 1e7  # so many scales from the edge, what crosses it is nothing
 # Lattice points for the metrics that are not integrated exactly; error of P about 1e-4 (test_objective).
 LATTICE_POINTS = 512
 
@@ -147,8 +149,9 @@ class _Part:
 
     def _hinge(self, past: float) -> float:
         """E[max(0, past + sigma * t_nu)]."""
-        a = -past / self.sigma
-        return self.sigma * _t_hinge(a, self.nu)
+        if abs(past) > FAR * self.sigma:
+            return max(0.0, past)
+        return self.sigma * _t_hinge(-past / self.sigma, self.nu)
 
     def draws(self, u: Floats) -> Floats:
         """The weighted gain of this metric at the quantiles u of its law."""
@@ -198,7 +201,7 @@ def _parts(
                 weight=settings.weights[m] / total,
                 now=now,
                 level=level,
-                sigma=max(0.0, sigma),
+                sigma=sigma if sigma > EXACT * settings.targets[m].scale else 0.0,
                 nu=_clip_nu(nu),
             )
         )

@@ -197,6 +197,7 @@ def test_a_large_loss_against_the_anchor_is_harm() -> None:
     assert watched(series, ANCHOR, 120)
     check = probation_harm(series, SETTINGS, anchor=ANCHOR, since_ms=T, now_ms=T + 120_000)
     assert check.reasons[0].code == "probation_harm" and check.deltas["risk_band"] > 0.1
+    assert all(SETTINGS.targets[m].down_is_good == (d > 0) for m, d in check.deltas.items())
 
 
 def test_a_gain_or_nothing_is_none() -> None:

@@ -386,6 +386,14 @@ def test_a_rollback_that_undoes_less_than_half_was_not_ours(
     assert report.result == result.value  # it reads as a word in the record
 
 
+def test_only_what_was_harmed_must_come_back() -> None:
+    back = effect(metric("risk_band", 0.0, 0.003), metric("phase_diff", 0.01, 0.001))
+    moved = {"risk_band": 0.05, "phase_diff": -0.02, "creative_band": -0.001}
+    report = verify_rollback(back, moved, SETTINGS)
+    assert report.result is Undone.NOT_OURS
+    assert [r.params["metric"] for r in report.reasons] == ["risk_band"]
+
+
 def test_without_numbers_a_rollback_is_undecided() -> None:
     assert verify_rollback(effect(), {}, SETTINGS).result is Undone.UNDECIDED
     stale = effect(MetricEffect(metric="risk_band", state=DataState.STALE))

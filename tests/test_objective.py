@@ -113,7 +113,7 @@ def test_an_exactly_known_move_is_certain() -> None:
 
 
 deltas = st.floats(-0.1, 0.1)
-sigmas = st.one_of(st.just(0.0), st.floats(1e-5, 0.1))
+sigmas = st.one_of(st.just(0.0), st.just(5e-324), st.floats(0.0, 0.1))
 nus = st.one_of(st.floats(2, 200), st.just(math.inf))
 
 
