@@ -8,7 +8,7 @@ window's difference; and that one *flat*, where no rule does anything. Whatever 
 false. On the others a confirmation is false if neither the true score nor half of any weighted
 metric's `good` was gained on the anchor it replaced (`equal` and `anchor_unsafe` prove nothing and
 are listed, not counted). `viol` is the share of time in which the true mean of
-risk_band lies over `safety.hard` (init + .03). A cycle is 180 s of plant time (the pace of steps).
+risk_band lies over `safety.hard`. A cycle is 180 s of plant time (the pace of steps).
 The loop wakes every 5 s at the earliest; a real one wakes each second.
 """
 
@@ -38,7 +38,7 @@ START_MS = 1_763_800_000_000
 CYCLE_S = 180.0
 WAKE_S = 5.0
 NOISE_SD = 0.04
-HARD = 0.36
+HARD = {"seed": 0.36, "seed, noisy": 0.42, "flat, noisy": 0.42}  # beyond what noise alone reaches
 SHIPPED = Path(__file__).resolve().parent.parent / "selftune" / "shipped" / "self_tuning.yaml"
 
 
@@ -85,6 +85,7 @@ class Watcher:
 
     def __init__(self, spec: PlantSpec, settings: Settings, best: float) -> None:
         self.spec, self.settings, self.best = spec, settings, best
+        self.hard = settings.hard["risk_band"].max or 1.0
         self.tally = Tally()
         self.left_from: Mapping[str, float] = {}
         self.last_ms: int | None = None
@@ -102,7 +103,7 @@ class Watcher:
         self.last_ms = now
         t.seconds += seconds
         t.lost += seconds * (self.best - self.score(life.values))
-        t.over_s += seconds * (self.spec.true_means(life.values)["risk_band"] > HARD)
+        t.over_s += seconds * (self.spec.true_means(life.values)["risk_band"] > self.hard)
         for act in plan.acts:
             if act.write and act.moves:
                 t.moves += len(act.moves)
@@ -137,10 +138,10 @@ class Watcher:
         )
 
 
-def run(spec: PlantSpec, seed: int, cycles: int) -> Tally:
+def run(spec: PlantSpec, seed: int, cycles: int, hard: float) -> Tally:
     """One plant, one seed, so many cycles."""
     changes = {
-        "strategy.dry_run": False, "governance.approvals_required": 0, "safety.hard.risk_band.max": HARD,
+        "strategy.dry_run": False, "governance.approvals_required": 0, "safety.hard.risk_band.max": hard,
     }  # fmt: skip
     text = edit(SHIPPED.read_text(encoding="utf-8"), changes)
     plant = Plant(seed, spec, start_ms=START_MS)
@@ -151,7 +152,7 @@ def run(spec: PlantSpec, seed: int, cycles: int) -> Tally:
         return objective_score(settings, means) or 0.0
 
     def safe(means: Mapping[str, float]) -> bool:
-        return means["risk_band"] <= HARD
+        return means["risk_band"] <= hard
 
     watcher = Watcher(spec, settings, oracle(spec, score, feasible=safe)[1])
     r.run(cycles * CYCLE_S, each=watcher, least_s=WAKE_S)
@@ -187,7 +188,7 @@ def main() -> None:
     for name in args.plant or PLANTS:
         began, total = time.process_time(), Tally()
         for seed in range(args.first, args.first + seeds):
-            total.add(run(PLANTS[name], seed, cycles))
+            total.add(run(PLANTS[name], seed, cycles, HARD[name]))
         print(report(name, total), f"\n    CPU {time.process_time() - began:.0f} s", flush=True)
 
 
