@@ -161,6 +161,7 @@ def _probation(p: Picture, exc: Excursion) -> tuple[Act, ...]:
         anchor=p.seen.at(_home(p, exc))[-LATEST:],
         since_ms=max(exc.last_ts_ms, p.life.last_any.ts_ms if p.life.last_any is not None else 0),
         now_ms=p.snap.now_ms,
+        quiet=p.quiet,
     )
     if not found.harmed:
         return ()

@@ -205,13 +205,10 @@ def test_blind_on_probation_goes_home_uncounted() -> None:
 
 
 def test_harm_on_probation_takes_the_excursion_home() -> None:
-    stage = probation()
-    stage.levels.append((400, {"risk_band": 0.40}))
-    stage.story.at(120).looked(verdict="NEUTRAL")
-    stage.story.at(200).looked(verdict="NEUTRAL")
-    stage.story.at(365).looked(verdict="NEUTRAL")
+    stage = _spent(probation())
+    stage.levels.append((102, {"risk_band": 0.38}))  # slower than the first verdict
     causes = set()
-    for now in range(400, 520, 5):
+    for now in range(110, 260, 10):
         causes |= {a.data.get("cause") for a in stage.plan(now).acts if a.act == "return"}
     assert causes == {"probation_harm"}
 
