@@ -247,10 +247,8 @@ EXPECTED: dict[tuple[str, ...], dict[str, int]] = {
 
 
 @pytest.mark.parametrize("command", EXPECTED, ids=" ".join)
-@pytest.mark.parametrize("lang", LANGUAGES)
-def test_every_command_in_every_state(
-    run: Run, state: tuple[str, Path], command: tuple[str, ...], lang: str
-) -> None:
+def test_every_command_in_every_state(run: Run, state: tuple[str, Path], command: tuple[str, ...]) -> None:
+    lang = LANGUAGES[(STATES.index(state[0]) + list(EXPECTED).index(command)) % 2]
     name, root = state
     done = run(root, *command, "--lang", lang)
     words = done.out if command[0] in ("status", "check") else done.err
