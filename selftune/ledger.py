@@ -80,10 +80,13 @@ class Ledger(Protocol):
         """Everything known now; only what is new is read. Never raises for what files may hold."""
         ...
 
-    def commit(self, batch: Batch, expect: Version | None) -> Committed:
+    def commit(
+        self, batch: Batch, expect: Version | None, *, then: Callable[[], None] | None = None
+    ) -> Committed:
         """Write `batch` if the files still are at `expect` (None: wherever they are).
 
-        An empty batch writes nothing, takes no lock and compares nothing.
+        An empty batch writes nothing, takes no lock and compares nothing. `then` runs under the same lock
+        once the lines are on disk: for a write that the lines announce (an edit of the settings).
         Raises: StaleSnapshot, LockHeld, StorageError (then read again: some lines may be there).
         """
         ...
@@ -156,7 +159,9 @@ class StoreLedger:
         )
 
     # ------------------------------------------------------------------------- writing
-    def commit(self, batch: Batch, expect: Version | None) -> Committed:
+    def commit(
+        self, batch: Batch, expect: Version | None, *, then: Callable[[], None] | None = None
+    ) -> Committed:
         """Write `batch` if the files still are at `expect` (None: wherever they are).
 
         Raises: StaleSnapshot, LockHeld, StorageError (then read again: some lines may be there).
@@ -165,7 +170,10 @@ class StoreLedger:
             if batch.empty:
                 return Committed(records=self._refresh())
             with self.store.lock():
-                return self._write(batch, self._checked(expect))
+                done = self._write(batch, self._checked(expect))
+                if then is not None:
+                    then()
+                return done
 
     def _checked(self, expect: Version | None) -> Records:
         """The records under the lock. A half line is ended first: what it says may change everything."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from selftune import access
 from selftune.access import Action
@@ -21,6 +22,7 @@ from selftune.picture import Picture
 from selftune.plan import Act, Plan
 from selftune.runtime import Root
 
+T = TypeVar("T")
 SHARE_S = 0.4  # sessions that ask within this time share one look at the files
 
 
@@ -81,3 +83,16 @@ class Office:
         with self._lock:
             self._shared = None
             return self._open().hand(wanted, actor=actor)
+
+    def through(self, action: Action, work: Callable[[Root], T], *, role: Role) -> T:
+        """What `work` gives with the shared root, if the role may: for a write that is no plan.
+
+        Raises: Refused, and whatever `work` raises.
+        """
+        access.require(role, action)
+        with self._lock:
+            self._shared = None
+            try:
+                return work(self._open())
+            finally:
+                self._shared = None
