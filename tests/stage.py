@@ -93,10 +93,11 @@ class Story:
         moves: Mapping[str, float] | None = None,
         *,
         lost: bool = False,
-        mode: Mode = Mode.LIVE,
+        mode: Mode | None = None,
         **data: Any,
     ) -> str:
         """One decision line with the events it intends (`lost`: they never arrive); returns its id."""
+        mode = mode or (Mode.DRY_RUN if self.settings.dry_run else Mode.LIVE)
         did = f"d{len(self.decisions) + 1}"
         kinds = {"return": "rollback", "look": "rollback", "restore": "restore", "rollback": "rollback"}
         keys = tuple(f"e{len(self.events) + 1 + i + 100 * lost}" for i in range(len(moves or {})))
