@@ -13,7 +13,7 @@ from selftune.cli_status import screen, table, width
 from selftune.cli_words import Voice
 from selftune.records import stamp
 from selftune.runtime import Root
-from selftune.status import heartbeat, look
+from selftune.status import heartbeat, look, of_root
 from tests.test_seed_failures import rehearsal
 
 KEYS = {
@@ -73,8 +73,6 @@ def test_a_heartbeat_that_says_nothing_is_none(root: Path, text: str) -> None:
 def test_an_open_change_is_shown_with_its_countdown() -> None:
     r = rehearsal()
     r.run(330)
-    from selftune.status import of_root
-
     seen = of_root(r.root)
     (change,) = seen.status["open"]
     assert change["rules"][0]["rule"] == "risk_max"

@@ -1,4 +1,4 @@
-"""The sweep: one row an event, one sentence for a gain, one warning for a loss, written once and when final."""
+"""The sweep: one row an event, one sentence for a gain, one warning for a loss; once, and when final."""
 
 from __future__ import annotations
 
@@ -19,14 +19,12 @@ from selftune.runtime import Clock, Root
 from selftune.sweep import sweep
 from tests.test_seed_failures import rehearsal
 
-MADE_S = 1800
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Half an hour of the demo with its three events, two of them older than what a reader keeps in memory."""
+    """The demo with its three events, the first of them older than what a reader keeps in memory."""
     home = tmp_path_factory.mktemp("made")
-    run_demo(home, fast=True, seconds=MADE_S + 600, seed=3)
+    run_demo(home, fast=True, seconds=2400, seed=3)
     return home / "logs" / "demo"
 
 
@@ -113,7 +111,7 @@ def test_a_row_of_the_familys_tracker_counts_and_its_header_stays(demo: Path) ->
     assert text[0] == header
     assert len(text) == 1 + 3
     assert text[1].endswith(",0,0,0,0")
-    assert all(r[None] == [] if None in r else True for r in rows(demo))
+    assert all(len(line.split(",")) == 13 for line in text)
 
 
 def test_an_unknown_header_gets_no_rows_but_words_are_still_written(demo: Path) -> None:
