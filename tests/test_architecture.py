@@ -49,7 +49,7 @@ LAYERS: dict[int, list[str]] = {
     4: """
         chart_kit chart_parts charts effect_charts
         view desk office ui web frame
-        deskwork markup report
+        deskwork markup card_text event_text report
     """.split(),
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}

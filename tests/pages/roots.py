@@ -1,0 +1,71 @@
+"""Data roots for the pages' tests: metrics that end now, a rule history, decisions made by the real core."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+
+from selftune import suggesting
+from selftune.access import Action
+from selftune.config import edit
+from selftune.domain import Role
+from selftune.office import Office
+
+SEOUL = timezone(timedelta(hours=9))
+HEADER = "ts,phase_diff,entropy_rate,creative_band,risk_band"
+OFF = (0.068, 0.262, 0.234, 0.329)
+MET = (0.031, 0.252, 0.262, 0.262)
+NASTY = "<script>alert(1)</script> **굵게** ![x](http://evil.example/a.png) =1+1 \u202eabc \x1b[31m"
+
+
+def write_metrics(
+    root: Path, *, level: tuple[float, ...] = OFF, minutes: float = 15, ago_s: float = 0
+) -> None:
+    """5 Hz rows up to `ago_s` seconds before now, each metric around its level."""
+    rng = np.random.default_rng(1)
+    n = round(minutes * 300)
+    end = datetime.now(UTC) - timedelta(seconds=ago_s)
+    noise = rng.normal(0, 0.002, (n + 1, 4))
+    rows = [HEADER]
+    for k in range(n, -1, -1):
+        t = (end - timedelta(seconds=0.2 * k)).astimezone(SEOUL).isoformat(timespec="milliseconds")
+        rows.append(t + "," + ",".join(f"{x + d:.3f}" for x, d in zip(level, noise[k], strict=True)))
+    (root / "logs" / "metrics.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def write_event(
+    root: Path, rule: str, old: float | None, new: float | None, *, minutes_ago: float, actor: str = "demo",
+    note: str = "",
+) -> None:  # fmt: skip
+    """One line of another program in the rule history."""
+    at = (
+        (datetime.now(UTC) - timedelta(minutes=minutes_ago))
+        .astimezone(SEOUL)
+        .isoformat(timespec="milliseconds")
+    )
+    line = {"ts": at, "actor": actor, "rule": rule, "old": old, "new": new, "note": note}
+    with (root / "controls" / "rules_history.jsonl").open("a", encoding="utf-8") as f:
+        f.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def change_settings(root: Path, **keys: object) -> None:
+    """Some settings by dotted key (`__` for a dot)."""
+    path = root / "configs" / "self_tuning.yaml"
+    text = edit(path.read_text(encoding="utf-8"), {k.replace("__", "."): v for k, v in keys.items()})
+    path.write_text(text, encoding="utf-8")
+
+
+def suggest(root: Path) -> str:
+    """The core's own suggestion, on record; its id."""
+    office = Office(root)
+    p = office.glance().picture
+    assert p is not None
+    zone = SEOUL
+    _, done = office.act(
+        Action.APPLY, lambda q: (suggesting.suggestion(q, zone),), actor="tester", role=Role.OPERATOR
+    )
+    assert done.lines[0]["proposals"], done.lines[0]["reasons"]
+    return done.decisions[0]
