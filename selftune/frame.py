@@ -30,6 +30,16 @@ def navigation(say: Say) -> st.Page:
                     PAGES / "overview.py", title=say("nav.overview"), icon=":material/dashboard:",
                     url_path="overview", default=True,
                 ),
+                st.Page(
+                    PAGES / "suggestions.py", title=say("nav.suggestions"), icon=":material/lightbulb:",
+                    url_path="suggestions",
+                ),
+            ],
+            say("nav.work"): [
+                st.Page(
+                    PAGES / "history.py", title=say("nav.history"), icon=":material/history:",
+                    url_path="history",
+                ),
             ],
             say("nav.guide"): [
                 st.Page(
