@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import os
 import re
+import shlex
 import sys
 import time
 import traceback
@@ -143,7 +144,7 @@ def demo(call: Call) -> int:
         call.path, seconds=a.seconds, seed=a.seed, fast=a.fast, say=lambda r: voice.tell(voice.sentence(r))
     )
     voice.json({"root": str(report.root), "rows": report.rows, "last_ms": report.last_ms})
-    voice.say("cli.demo.next", root=str(report.root))
+    voice.say("cli.demo.next", root=shlex.quote(str(report.root)))
     return 0
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from selftune import hands
 from selftune.book import Batch, DecisionDraft
 from selftune.cli_words import DEFAULT_ZONE, Voice
-from selftune.domain import Role, SettingsError
+from selftune.domain import InputError, Problem, Role, SettingsError
 from selftune.ledger import FileLedger
 from selftune.picture import Picture
 from selftune.plan import Act, Plan
@@ -24,6 +24,7 @@ from selftune.status import stopped_by
 from selftune.wording import number, plain
 
 SHELL_ROLE = Role.OPERATOR.value  # whoever has a shell here may do what an operator may
+FOLDERS = ("configs", "controls", "logs")
 COMMANDS = ("apply", "reject", "rollback", "stop", "resume", "release")
 
 Wanted = Callable[[Picture], tuple[Act, ...]]
@@ -85,7 +86,13 @@ def _say(command: str, plan: Plan, voice: Voice, args: argparse.Namespace) -> No
 
 
 def _stop_without_settings(path: Path, voice: Voice, actor: str, reason: str) -> int:
-    """Stop needs no settings: the record alone keeps every loop of this root in dry run."""
+    """Stop needs no settings: the record alone keeps every loop of this root in dry run.
+
+    Raises: InputError for a folder that is no data root.
+    """
+    if not any((path / folder).is_dir() for folder in FOLDERS):
+        # a mistyped --root must not be told that the tuning has stopped
+        raise InputError(Problem(code="not_a_root", file=str(path)))
     ledger = FileLedger(path, timezone=DEFAULT_ZONE)
     if (stop := stopped_by(ledger.read().governance)) is not None:
         voice.say("cli.hand.stopped_already", by=stop.by)

@@ -242,7 +242,7 @@ EXPECTED: dict[tuple[str, ...], dict[str, int]] = {
     ("rollback",): {**SETTINGS_FIRST, "empty": 3},
     ("release", "risk_max"): {**SETTINGS_FIRST, **dict.fromkeys(STATES[4:], 4), "empty": 4},
     ("resume",): {**SETTINGS_FIRST, **dict.fromkeys(STATES[4:], 4), "empty": 4},
-    ("stop", "--actor", "kim"): {},
+    ("stop", "--actor", "kim"): {"no_files": 3},
 }
 
 
