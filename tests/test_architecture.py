@@ -29,6 +29,7 @@ LAYERS: dict[int, list[str]] = {
         objective guards policy policies
         plan picture seen watch cycle acts acting hands
         suggesting
+        drafting reach readiness track
         decision_lines whereabouts cards timeline
         wording korean
         address access
@@ -41,6 +42,7 @@ LAYERS: dict[int, list[str]] = {
     3: """
         plants simulate tuned demo
         runtime loop up supervisor
+        revising
         rehearsal
         backtest
         cli cli_check cli_hands cli_status cli_words __main__
