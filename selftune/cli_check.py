@@ -41,6 +41,8 @@ def _line(f: Finding, voice: Voice) -> str:
     params = dict(f.item.params)
     if f.item.code == "check.rejects":
         params["what"] = voice.text(f"reject.{params['reason']}", n=params["n"])
+    if f.item.code.startswith("reject."):
+        return f"{f.file}: " + voice.text("check.rows_rejected", what=voice.sentence(f.item))
     if "file" in params:
         return voice.text(f.item.code, **params)
     return f"{f.file}: " + voice.text(f.item.code, **params)

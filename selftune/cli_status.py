@@ -58,7 +58,7 @@ def _data(seen: Seen, voice: Voice) -> str:
 def _metrics(p: Picture, voice: Voice) -> Iterator[str]:
     yield ""
     yield voice.text("cli.status.metrics", seconds=p.settings.observe_window_s)
-    rows = [_metric(m, t, p.windows[m], voice) for m, t in p.settings.targets.items()]
+    rows = [_metric(m, t, p.shown[m], voice) for m, t in p.settings.targets.items()]
     yield from (f"  {line}" for line in table(rows))
 
 

@@ -34,6 +34,7 @@ from selftune.files import read_small
 from selftune.records import render as render_record
 from selftune.wording import Catalogue, render, sentence
 
+_HELD = {"loop.lock": "cli.loop_held", "demo.lock": "cli.demo_held"}
 SETTINGS_BYTES = 256 * 1024
 DEFAULT_ZONE = "Asia/Seoul"
 _LANGUAGE_LINE = re.compile(rb"^language:\s*['\"]?(ko|en)\b", re.MULTILINE)
@@ -89,7 +90,13 @@ class Voice:
             return [self.sentence(error.reason)]
         if isinstance(error, LockHeld):
             return [
-                self.text("cli.lock_held", lock=error.lock, pid=error.pid, host=error.host, since=error.since)
+                self.text(
+                    _HELD.get(error.lock, "cli.lock_held"),
+                    lock=error.lock,
+                    pid=error.pid,
+                    host=error.host,
+                    since=error.since,
+                )
             ]
         if isinstance(error, StaleSnapshot):
             return [self.text("cli.stale", detail=str(error))]

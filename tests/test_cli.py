@@ -18,7 +18,8 @@ import pytest
 from selftune.catalogue import LANGUAGES, load
 from selftune.cli import main
 from selftune.demo import run_demo
-from selftune.wording import PREFIXES
+from selftune.locks import LoopLease
+from selftune.wording import PREFIXES, slots
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGE = CHECKOUT / "selftune"
@@ -405,6 +406,14 @@ def test_demo_is_refused_where_it_did_not_make_the_metrics(run: Run, root: Path)
     assert run(root, "demo", "--fast", "--seconds", "5").code == 4
 
 
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_second_loop_is_told_who_has_the_first(run: Run, root: Path, lang: str) -> None:
+    with LoopLease(root):
+        done = run(root, "loop", "--once", "--lang", lang)
+    assert done.code == 5
+    assert str(os.getpid()) in done.err
+
+
 # ----------------------------------------------------------------------------- faults of ours
 def test_a_fault_of_ours_is_words_on_the_screen_and_details_in_a_file(
     run: Run, root: Path, monkeypatch: pytest.MonkeyPatch
@@ -523,6 +532,14 @@ def test_every_code_has_a_sentence(lang: str) -> None:
     words = load()[lang]
     missing = [x for x in all_codes() if not any(p + x[0] in words for p in PREFIXES)]
     assert missing == []
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_our_words_have_the_same_slots_in_both_languages(lang: str) -> None:
+    words = load()
+    for key, text in words[lang].items():
+        if key.startswith(("cli.", "check.", "guard.", "hold.", "why.", "mode.", "hand.", "reason.")):
+            assert slots(text) == slots(words["en"][key]), key
 
 
 def seed_yaml() -> str:

@@ -227,7 +227,10 @@ def test_torn_lines_are_counted_and_shown(root: Path, capsys: pytest.CaptureFixt
     assert status["values"]["risk_max"] == 0.31  # what follows the torn line is not lost
     assert status["files"]["controls/rules_history.jsonl"]["rejects"] == {"not_json": 1}
     assert main(["--root", str(root), "check", "--lang", "en"]) == 0
-    assert "controls/rules_history.jsonl: 1 that are not JSON (line 2)" in capsys.readouterr().out
+    assert (
+        "controls/rules_history.jsonl: lines set aside or mended: 1 that are not JSON (line 2)"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_backtest_that_does_not_exist_does_not_pretend(
