@@ -208,7 +208,10 @@ def values_over_time(p: Picture, now: Now, say: Say) -> None:
         for name, rule in p.settings.rules.items()
     ]
     view = rule_traces(rows, Span(start_ms=begin, end_ms=end), look=ui.look(now), say=say)
-    ui.chart(view, say, key="hist_values")
+    panels = report.panels(view)
+    for i, panel in enumerate(panels):
+        last = i == len(panels) - 1
+        ui.chart(panel, say, key=f"hist_values_{i}", sentence=last, table=last)
     with st.container(horizontal=True, gap="small", key="hist_exports"):
         for kind, make, mime in PICTURES:
             st.download_button(
@@ -293,7 +296,9 @@ def show(key: str | None) -> None:
 
 def row(e: Entry, p: Picture, now: Now, say: Say) -> None:
     """One event in a few words, and the way to all of it."""
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"row_{e.key}"):
+    with st.container(
+        horizontal=True, wrap=False, vertical_alignment="center", gap="small", key=f"row_{e.key}"
+    ):
         st.html(block(row_html(e, p.settings.timezone, say, ui.look(now).colours)))
         st.button(say("hist.more"), key=f"more_{e.key}", on_click=show, args=(e.key,), width="content")
 

@@ -33,7 +33,6 @@ from selftune.effect_charts import receipt, ruler
 from selftune.markup import arrow, block, bullets, facts, hhmm, passed, safe
 from selftune.picture import Picture
 from selftune.plan import Plan
-from selftune.whereabouts import Where
 
 ui.require()
 
@@ -66,7 +65,7 @@ def main() -> None:
         rollback(back, p, say)
     if b.quiet is not None:
         nothing(b.quiet, p, say)
-    stand(b.where, say)
+    stand(b, say)
     decisions(b.recent, now, p, say)
     dialog(p, say)
 
@@ -125,15 +124,15 @@ def suggestion(card: SuggestionCard, p: Picture, now: Now, say: Say) -> None:
         )
         if card.state is CardState.STANDING:
             actions(card, p, say)
+            view = ruler(card.rule, card.old, card.new, look=look, say=say)
+            ui.chart(view, say, key=f"ruler_{card.id}", table=False)
         elif card.watch is not None:
-            st.html(block(stepper(card.watch, p.settings.timezone, say, look.colours)))
+            if card.watch.stage == "done":  # while it is watched, the living stepper stands on top
+                st.html(block(stepper(card.watch, p.settings.timezone, say, look.colours)))
             st.page_link(
                 str(HISTORY), label=say("sugg.in_history"), icon=":material/history:",
                 query_params={"e": card.watch.event},
             )  # fmt: skip
-        new = card.new if card.state is CardState.STANDING else None
-        ui.chart(ruler(card.rule, card.old, new if new is not None else card.new, look=look, say=say), say,
-                 key=f"ruler_{card.id}", table=False)  # fmt: skip
         st.html(block(facts(answers(card, p.settings, say))))
         if card.points:
             st.html(block(f"<h3>{escape(say('sugg.receipt'))}</h3>"))
@@ -185,10 +184,10 @@ def actions(card: SuggestionCard, p: Picture, say: Say) -> None:
 
 
 # ------------------------------------------------------------------------------- watching
-def stand(w: Where, say: Say) -> None:
+def stand(b: Board, say: Say) -> None:
     """Proven values, steps away from them, what happens at the end."""
     with st.container(border=True, key="where"):
-        st.html(block(f"<h2>{escape(say('sugg.where'))}</h2>", where_html(w, say)))
+        st.html(block(f"<h2>{escape(say('sugg.where'))}</h2>", where_html(b.where, b.watches, say)))
 
 
 # ------------------------------------------------------------------------------- rollbacks and nothing

@@ -5,12 +5,13 @@ Used by the pages and the report alike, so that both say the same. No Streamlit;
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from selftune.cards import CardState, SuggestionCard
 from selftune.chart_kit import Colours, Say, number
 from selftune.decision_lines import DecisionLine
-from selftune.domain import Verdict
+from selftune.domain import Origin, Verdict
 from selftune.markup import arrow, bullets, hhmm, mark, note, safe, steps
 from selftune.settings import Settings
 from selftune.timeline import Mark
@@ -161,7 +162,7 @@ def act_word(x: DecisionLine, say: Say) -> str:
     return say(written if x.wrote and written in say.catalogue[say.language] else key)
 
 
-def where_html(w: Where, say: Say) -> str:
+def where_html(w: Where, watched: Sequence[Watch], say: Say) -> str:
     """Proven values, steps away from them, and what happens at the end."""
     if w.looking:
         text = say("sugg.where_looking")
@@ -176,5 +177,7 @@ def where_html(w: Where, say: Say) -> str:
     )
     head = "".join(f"<th>{escape(say(f'sugg.where_{c}'))}</th>" for c in ("rule", "proven", "present"))
     ending = f'<p class="soft">{safe(say("sugg.where_end"))}</p>' if w.steps else ""
+    if any(x.origin is not Origin.LOOP for x in watched):
+        ending += f'<p class="soft">{safe(say("sugg.where_hand"))}</p>'
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     return f'<p>{safe(text)}</p><div class="scroll">{table}</div>{ending}'

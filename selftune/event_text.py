@@ -29,7 +29,8 @@ def head_html(e: Entry, zone: str, say: Say, colours: Colours) -> str:
 def row_html(e: Entry, zone: str, say: Say, colours: Colours) -> str:
     """One line of the timeline: when and how it ended, what moved, and why in a sentence."""
     when = f'<span class="num">{escape(clock_text(e.ts_ms, zone))}</span>'
-    why = safe(say.why(e.reasons[0])) if e.reasons else safe(e.note, 140)
+    first = next((r for r in e.reasons if r.code != "why.by_hand"), None)
+    why = safe(say.why(first)) if first is not None else safe(e.note, 140)
     return (
         f"<div>{when} · {mark(e.mark, say, colours)}</div>"
         f"<div><b>{safe(e.rule)}</b> {change_text(e)} · {safe(who(e, say))}</div>"

@@ -15,16 +15,19 @@ from selftune.wording import plain
 NOTE_LONGEST = 2000
 
 STYLE = """<style>
+h1,h2,h3,.sx{word-break:keep-all;overflow-wrap:anywhere}
 .sx{line-height:1.55}
 .sx h2{font-size:1.35rem;margin:.2rem 0 .35rem;padding:0;line-height:1.35}
 .sx h3{font-size:1.05rem;margin:.1rem 0 .2rem;padding:0}
 .sx p{margin:.15rem 0 .5rem}
 .sx .lead{font-size:1.05rem}
 .sx .soft{opacity:.82}
-.sx .facts{display:grid;gap:.35rem 1.1rem;grid-template-columns:minmax(5.5rem,auto) 1fr;margin:.2rem 0 .4rem}
-.sx .facts dt{font-weight:700;white-space:nowrap}
-.sx .facts dd{margin:0;min-width:0;overflow-wrap:anywhere}
-.sx .facts ul{margin:0;padding-left:1.1rem}
+.sx dl.facts{display:grid;gap:.35rem 1.1rem;grid-template-columns:minmax(5.5rem,max-content) 1fr;
+margin:.2rem 0 .4rem;padding:0}
+.sx .facts dt{font-weight:700;white-space:nowrap;margin:0;padding:0}
+.sx .facts dd{margin:0;padding:0;min-width:0}
+.sx ul{margin:0;padding-left:1.1rem}
+.sx li{margin:0}
 .sx .steps{display:flex;flex-wrap:wrap;gap:.5rem;list-style:none;margin:.3rem 0;padding:0}
 .sx .steps li{flex:1 1 9rem;border:1px solid color-mix(in srgb,currentColor 25%,transparent);
 border-radius:.6rem;padding:.5rem .7rem;min-width:0}
@@ -37,15 +40,17 @@ border-radius:.6rem;padding:.5rem .7rem;min-width:0}
 .sx .note{white-space:pre-wrap;overflow-wrap:anywhere;border-left:3px solid
 color-mix(in srgb,currentColor 30%,transparent);padding:.1rem 0 .1rem .7rem;margin:.2rem 0 .5rem}
 .sx ul.plain{list-style:none;margin:.1rem 0;padding:0}
-.sx ul.plain li{padding:.28rem 0}
-.sx ul.lines li{border-top:1px solid color-mix(in srgb,currentColor 15%,transparent);padding:.5rem 0}
-.sx ul.lines li:first-child{border-top:0}
+.sx ul.plain>li{padding:.28rem 0}
+.sx .facts ul.plain>li{padding:0}
+.sx .facts ul.plain{padding:0}
+.sx ul.lines>li{border-top:1px solid color-mix(in srgb,currentColor 15%,transparent);padding:.6rem 0}
+.sx ul.lines>li:first-child{border-top:0}
 .sx table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 .sx th,.sx td{text-align:left;padding:.3rem .8rem .3rem 0;vertical-align:top;
 border-bottom:1px solid color-mix(in srgb,currentColor 15%,transparent)}
 .sx .scroll{overflow-x:auto}
 .sx code{overflow-wrap:anywhere}
-@media (max-width:640px){.sx .facts{grid-template-columns:1fr;gap:.1rem}.sx .facts dd{margin:0 0 .5rem}}
+@media (max-width:640px){.sx dl.facts{grid-template-columns:1fr;gap:.1rem}.sx .facts dd{margin:0 0 .5rem}}
 </style>"""
 
 SHAPES = {
@@ -56,7 +61,7 @@ SHAPES = {
     Mark.SUPERSEDED: "◌",
     Mark.OPEN: "△",
     Mark.BACK: "↩",
-    Mark.UNJUDGED: "·",
+    Mark.UNJUDGED: "–",
 }
 
 

@@ -36,6 +36,7 @@ CSV_COLUMNS = (
     "decision",
 )  # fmt: skip
 BEFORE_MS, AFTER_MS = 15 * 60_000, 10 * 60_000
+TITLE_HEIGHT = 44  # a single view counts its title and its axis into its height
 _RUNS = ("=", "+", "-", "@", "\t", "\r")
 
 # a browser that opens the report may fetch nothing at all
@@ -97,6 +98,15 @@ def chart_png(view: ChartView, *, scale: float = 2.0) -> bytes:
     spec = view.self_contained()
     config = {**spec.get("config", {}), "background": "#FFFFFF"}
     return bytes(vlc.vegalite_to_png({**spec, "config": config}, scale=scale, allowed_base_urls=[]))
+
+
+def panels(view: ChartView) -> list[ChartView]:
+    """The panels of a stacked chart as charts of their own: only a single view fits any width of a page."""
+    stacked = view.spec.get("vconcat")
+    if not stacked:
+        return [view]
+    frame = {k: v for k, v in view.spec.items() if k != "vconcat"}
+    return [replace(view, spec={**frame, **one, "height": one["height"] + TITLE_HEIGHT}) for one in stacked]
 
 
 # ------------------------------------------------------------------------------- one decision

@@ -245,8 +245,8 @@ def _mark(e: RuleEvent, change: Change | None, verdict: Verdict | None, index: _
         return Mark.ROLLED_BACK
     if change.ended is Phase.CONFIRMED or (verdict is Verdict.IMPROVED and change.kind not in OURS):
         return Mark.CONFIRMED
-    if change.ended is Phase.SUPERSEDED and verdict is None:
-        return Mark.SUPERSEDED
+    if change.ended is Phase.SUPERSEDED and verdict is None:  # what others did long ago was never watched
+        return Mark.SUPERSEDED if change.recorded or change.origin is Origin.LOOP else Mark.UNJUDGED
     if change.id in index.open:
         return Mark.OPEN
     if verdict is Verdict.WORSENED:
