@@ -614,6 +614,8 @@ class _Fold:
             self.pauses.pop(rule, None)
             self.harms.pop(rule, None)
             self.rests.pop(rule, None)
+            for sign in (-1, 1):  # who frees a rule frees it whole: a bar may last longer than its pause
+                self.bars.pop((rule, sign), None)
         elif d.act == "apply" and d.applied:
             self._spend(d)
             if known is not None:

@@ -27,7 +27,7 @@ from selftune.domain import (
 from selftune.effects import measure, window_stat
 from selftune.guards import Situation, check_loop
 from selftune.harm import hard_breach, hard_inside_s
-from selftune.health import Health, data_health, pace_of
+from selftune.health import AHEAD_MS, Health, data_health, pace_of
 from selftune.judging import QuietWindow
 from selftune.lifecycle import WAY_BACK, Change, Life, fold
 from selftune.mode import ModeState, effective_mode
@@ -197,6 +197,8 @@ class Picture:
         confirmed, last = self.life.last_confirm_ts_ms, self.life.last_any
         if confirmed is None or (last is not None and last.ts_ms > confirmed):
             return True
+        if self.newest_ms is not None and confirmed > self.newest_ms + AHEAD_MS:
+            return True  # stamped before the clock jumped back: no window can ever follow it
         return any(w.start_ms >= confirmed for w in self.seen.at(self.life.values))
 
     @cached_property

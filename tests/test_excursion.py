@@ -114,6 +114,13 @@ def test_after_a_confirmation_the_anchors_windows_are_measured_afresh() -> None:
     assert all(w.end_ms <= ms(121) or w.start_ms >= ms(121) for w in p.quiet)
 
 
+def test_a_confirmation_from_before_a_jump_back_of_the_clock_does_not_wait_for_its_time_to_return() -> None:
+    story = Story(settings_with(LIVE))
+    story.verdict(story.at(-900).step("risk_max", 0.33), "IMPROVED")
+    story.at(3600).confirm()
+    assert Scene(story).picture(200).baseline
+
+
 def test_with_confirm_reversal_a_proof_by_looking_confirms_nothing() -> None:
     plan = probation(BETTER, **{"strategy.confirm": "reversal"}).plan(121)
     assert acts(plan) == [("verdict", "excursion")]

@@ -376,6 +376,7 @@ def test_a_pause_until_released_survives_a_regime_but_not_a_release(story: Story
     assert story.life.pause_of("risk_max", ms(6000)) is not None
     story.at(6100).say("manual", "release", rule="risk_max")
     assert story.life.pause_of("risk_max", ms(6100)) is None
+    assert not story.life.bars
 
 
 def test_a_regime_clears_bars_shorter_pauses_and_the_back_off(story: Story) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from selftune import hands
-from selftune.book import HISTORY, RISKS
+from selftune.book import DECISIONS, HISTORY, RISKS, Batch
 from selftune.coarse import CoarseBook
 from selftune.domain import Decision, Refused, RuleEvent, UnknownId
 from selftune.lifecycle import ChangeKind
@@ -92,6 +92,25 @@ class World(Rehearsal):
         said = {"severity": "crit", "signal": {}, "note": "test", "effect": effect}
         line = {"ts": stamp, **(said if resolves is None else {"severity": "info", "resolves": resolves})}
         self.ledger.put(RISKS, (json.dumps(line) + "\n").encode())
+
+    def note(self, record: dict[str, Any]) -> None:
+        """A decision line as a loop before us would have left it, as of now."""
+        events = self.ledger.read().events
+        self._notes = getattr(self, "_notes", 0) + 1
+        stamp = iso((self.fake.wall_ms - T0) / 1000)
+        line = {"v": 1, "ts": stamp, "id": f"note-{self._notes}", "applied": [],
+                "after": events[-1].key if events else None, "reasons": [{"code": "test", "params": {}}],
+                **record}  # fmt: skip
+        self.ledger.put(DECISIONS, (json.dumps(line) + "\n").encode())
+
+    def arm(self, *, changes: int = 50, displacement: float = 50.0, hours: float = 24.0) -> None:
+        """A loan, signed."""
+        s = self.picture.settings
+        until = iso((self.fake.wall_ms - T0) / 1000 + hours * 3600)
+        loan = {"changes": changes, "displacement": displacement, "until": until}
+        arm = {"kind": "arm", "by": "lee", "role": "reviewer", "settings": s.digest, "loan": loan,
+               "values": dict(self.picture.life.values)}  # fmt: skip
+        self.ledger.commit(Batch(governance=(arm,)), expect=None)
 
     def settle(self, text: str | None) -> None:
         """Another settings file; None brings the first one back."""
