@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from selftune import hands
-from selftune.decision_lines import DecisionLine, number_of, reasons_of, recent
+from selftune.decision_lines import DecisionLine, keys_of, number_of, objects, reasons_of, recent
 from selftune.domain import (
     Decision,
     GuardCheck,
@@ -268,10 +268,8 @@ def _ended_by(p: Picture, s: Suggestion) -> Decision | None:
 
 
 def _proposal_of(record: Decision, rule: str) -> Mapping[str, Any]:
-    for x in record.data.get("proposals") or ():
-        if isinstance(x, Mapping) and x.get("rule") == rule:
-            return x
-    return {}
+    found = (x for x in objects(record.data.get("proposals")) if x.get("rule") == rule)
+    return next(found, {})
 
 
 def _off(
@@ -343,7 +341,7 @@ def rollback_cards(p: Picture) -> tuple[RollbackCard, ...]:
     newest = {e.key for e in p.life.last_event.values()}
     cards: dict[str, RollbackCard] = {}
     for d in reversed(p.snap.records.decisions[-LOOK_BACK:]):
-        keys = [str(k) for k in d.data.get("reverts") or () if isinstance(k, str)]
+        keys = keys_of(d.data.get("reverts"))
         proposed = d.act in ("propose_rollback", "return") and not d.applied
         if not (proposed and keys and newest.issuperset(keys)):
             continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
+from typing import Any
 
 from selftune.domain import Decision, Mode, Reason, Verdict
 from selftune.picture import Picture
@@ -39,8 +40,7 @@ def recent(p: Picture, n: int = RECENT) -> tuple[DecisionLine, ...]:
 
 def line_of(d: Decision) -> DecisionLine:
     """One decision as the list shows it; a line of an older or foreign form shows what it has."""
-    verdict = d.data.get("verdict")
-    actor = d.data.get("actor")
+    verdict, actor, why = d.data.get("verdict"), d.data.get("actor"), d.data.get("why")
     return DecisionLine(
         id=d.id,
         ts_ms=d.ts_ms,
@@ -51,30 +51,26 @@ def line_of(d: Decision) -> DecisionLine:
         reasons=reasons_of(d.data.get("reasons")),
         moves=_moves_of(d),
         wrote=bool(d.applied),
-        why=str(d.data.get("why") or ""),
-        verdict=Verdict(str(verdict)) if verdict in Verdict.__members__ else None,
+        why=why if isinstance(why, str) else "",
+        verdict=Verdict(verdict) if isinstance(verdict, str) and verdict in Verdict.__members__ else None,
     )
 
 
 def _moves_of(d: Decision) -> tuple[tuple[str, float, float], ...]:
     found = []
-    for x in d.data.get("would") or d.data.get("proposals") or ():
-        if isinstance(x, Mapping):
-            old, new = number_of(x.get("old")), number_of(x.get("new"))
-            if old is not None and new is not None:
-                found.append((str(x.get("rule")), old, new))
+    for x in objects(d.data.get("would")) or objects(d.data.get("proposals")):
+        old, new = number_of(x.get("old")), number_of(x.get("new"))
+        if old is not None and new is not None:
+            found.append((str(x.get("rule")), old, new))
     return tuple(found)
 
 
 def reasons_of(given: object) -> tuple[Reason, ...]:
     """The reasons of a record; what has no code is left out."""
-    if not isinstance(given, list | tuple):
-        return ()
     found = []
-    for r in given:
-        code = r.get("code") if isinstance(r, Mapping) else None
-        if isinstance(r, Mapping) and isinstance(code, str) and code:
-            params = r.get("params")
+    for r in objects(given):
+        code, params = r.get("code"), r.get("params")
+        if isinstance(code, str) and code:
             found.append(Reason(code, dict(params) if isinstance(params, Mapping) else {}))
     return tuple(found)
 
@@ -83,3 +79,13 @@ def number_of(x: object) -> float | None:
     if isinstance(x, bool) or not isinstance(x, int | float) or not isfinite(x):
         return None
     return float(x)
+
+
+def objects(x: object) -> list[Mapping[str, Any]]:
+    """The objects of a list that a record holds; [] for anything else."""
+    return [i for i in x if isinstance(i, Mapping)] if isinstance(x, list | tuple) else []
+
+
+def keys_of(x: object) -> list[str]:
+    """The texts of a list that a record holds; [] for anything else."""
+    return [i for i in x if isinstance(i, str)] if isinstance(x, list | tuple) else []

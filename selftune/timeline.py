@@ -13,7 +13,7 @@ from typing import Any
 
 from selftune import hands
 from selftune.book import Chain, EffectRow
-from selftune.decision_lines import number_of, reasons_of
+from selftune.decision_lines import keys_of, number_of, reasons_of
 from selftune.domain import (
     Decision,
     Origin,
@@ -199,8 +199,7 @@ def _index(p: Picture) -> _Index:
 
 
 def _reverted(d: Decision) -> list[str]:
-    reverts = d.data.get("reverts")
-    return [str(k) for k in reverts] if d.applied and isinstance(reverts, list) else []
+    return keys_of(d.data.get("reverts")) if d.applied else []
 
 
 def _entry(p: Picture, e: RuleEvent, index: _Index) -> Entry:
@@ -325,7 +324,7 @@ def _preview(p: Picture, wanted: Callable[[], tuple[Act, ...]]) -> Preview:
         return Preview(refused=no.reasons[0])
     except UnknownId as no:
         return Preview(refused=no.reason)
-    keys = {str(k) for k in act.data.get("reverts") or ()}
+    keys = set(keys_of(act.data.get("reverts")))
     index = _index(p)
     undone = [e for e in p.snap.records.events if e.key in keys]
     return Preview(moves=act.moves, undone=tuple(_entry(p, e, index) for e in reversed(undone)))
