@@ -1,6 +1,7 @@
 # make run    the dashboard and the loop (with a simulated system when there are no metrics yet)
 # make test   every test but the soak, in parallel
 # make check  format, lint, types and the fast tests
+# make soak   days of the loop on simulated systems; minutes of work
 #
 # PYTHON=python3.12 make test   uses another interpreter for a new .venv (3.11 or newer).
 
@@ -10,7 +11,7 @@ PYTEST := $(PY) -m pytest -n auto
 
 export PYTHONUTF8 := 1
 
-.PHONY: run test check clean
+.PHONY: run test check soak clean
 
 run: .venv/ready
 	$(PY) -m selftune up
@@ -23,6 +24,9 @@ check: .venv/ready-dev
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(PYTEST) -m "not browser and not slow and not soak"
+
+soak: .venv/ready-dev
+	$(PYTEST) -m soak
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

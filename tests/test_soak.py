@@ -1,0 +1,52 @@
+"""A day in the life of the loop, three times: `make soak`."""
+
+from __future__ import annotations
+
+import pytest
+
+from selftune import lifecycle, quiet
+from selftune.plants import seed_plant, shifting
+from tests.worlds import Chaos, Watchdog, World, both
+
+DAY_S = 24 * 3600.0
+LINES_AN_HOUR = 120  # 20 steps at most, with verdicts and holds between
+
+
+class Work:
+    """How much the loop does a tick, in folds and window scans: operations, not seconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ops = 0
+        for module, name in ((lifecycle, "_merged"), (quiet, "_tiles")):
+            real = getattr(module, name)
+
+            def counted(*args, _real=real, **kwargs):  # type: ignore[no-untyped-def]
+                self.ops += 1
+                return _real(*args, **kwargs)
+
+            monkeypatch.setattr(module, name, counted)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", [101, 102, 103])
+def test_a_day_alone_with_changing_regimes(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Work(monkeypatch)
+    w = World(shifting(seed_plant()), seed=seed, **{"safety.hard.risk_band.max": 0.42})
+    dog = Watchdog(w)
+    per_hour: list[tuple[int, int, int]] = []
+    for _ in range(24):
+        lines, ops, ticks = dog.counts.total(), work.ops, w.ticks
+        w.run(DAY_S / 24, each=dog, least_s=5)
+        per_hour.append((dog.counts.total() - lines, work.ops - ops, w.ticks - ticks))
+    assert max(lines for lines, _, _ in per_hour) <= LINES_AN_HOUR
+    early = sum(ops for _, ops, _ in per_hour[1:7]) / sum(t for _, _, t in per_hour[1:7])
+    late = sum(ops for _, ops, _ in per_hour[-6:]) / sum(t for _, _, t in per_hour[-6:])
+    assert late <= 2 * early + 1, "the work of a tick does not grow with the record"
+
+
+@pytest.mark.soak
+def test_a_day_in_chaos() -> None:
+    w = World(seed=104, **{"safety.hard.risk_band.max": 0.42})
+    dog = Watchdog(w, exact_time=False)
+    w.run(DAY_S, each=both(Chaos(w, 104), dog), least_s=5)
+    assert dog.counts.total() <= 24 * LINES_AN_HOUR
