@@ -9,6 +9,7 @@ may have been (a power loss), start the loop anew there, and judge what stands i
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -20,8 +21,10 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from selftune import hands, runtime
+from selftune.acting import iso
 from selftune.book import (
     DECISIONS,
     EFFECTS,
@@ -90,7 +93,7 @@ class Tape(QuickOps):
         self.root, self.now = root, now
         self.entries: list[Entry] = []
         self.count = 0
-        self.names: Counter[str] = Counter()
+        self.names: list[str] = []  # of the operations, in order
         self._paths: dict[int, str] = {}
 
     def strike(self, name: str, path: str, data: bytes | None = None) -> bytes | None:
@@ -101,10 +104,11 @@ class Tape(QuickOps):
         self.entries.append(Entry(kind, path, data, self.now(), self.count))
 
     def _begin(self, name: str, path: str, data: bytes | None = None) -> bytes | None:
-        found = self.strike(name, path, data)
-        self.count += 1
-        self.names[name] += 1
-        return found
+        try:
+            return self.strike(name, path, data)
+        finally:
+            self.count += 1
+            self.names.append(name)
 
     def _name(self, path: str) -> str:
         return os.path.relpath(os.path.realpath(path), os.path.realpath(self.root))
@@ -166,6 +170,42 @@ class Tape(QuickOps):
         self.note("unlink", self._name(path))
 
 
+class Striker(Tape):
+    """Fails at operation `at` (-1: never; None: at all) in the way `how`, if that can fail so."""
+
+    def __init__(self, root: Path, at: int | None = -1, how: str = "") -> None:
+        super().__init__(root)
+        self.at, self.how, self.hits = at, how, 0
+
+    def strike(self, name: str, path: str, data: bytes | None = None) -> bytes | None:
+        if self.at is not None and self.count != self.at:
+            return data
+        if self.how == "short" and data is not None:
+            self.hits += 1
+            return data[: len(data) // 2]
+        code, of = FAULTS.get(self.how, (0, ()))
+        if name in of:
+            self.hits += 1
+            raise OSError(code, os.strerror(code))
+        return data
+
+
+def can_fail(how: str, name: str) -> bool:
+    """Whether this operation can fail so."""
+    return name == "write" if how == "short" else name in FAULTS[how][1]
+
+
+WRITES = ("write", "fsync", "replace")
+FAULTS: Mapping[str, tuple[int, tuple[str, ...]]] = {
+    "eio": (errno.EIO, ("open", "read", "seek", "fstat", "stat", *WRITES)),
+    "enospc": (errno.ENOSPC, ("open", *WRITES)),
+    "efbig": (errno.EFBIG, ("write",)),
+    "erofs": (errno.EROFS, ("open", *WRITES)),
+    "emfile": (errno.EMFILE, ("open",)),
+}
+"""What an operation may fail with, and which operations can."""
+
+
 class Killer(Tape):
     """Ends this process at operation `at`, as kill -9 does; a write is cut in the middle."""
 
@@ -188,7 +228,11 @@ parse_once = cache(partial(parse, file=SETTINGS))
 
 def quick_settings() -> None:
     """Parse each text once: parsing is pure, and a thousand restarts read the same file."""
-    runtime.parse = lambda text, file: parse_once(text)  # type: ignore[assignment,attr-defined]
+
+    def parsed(text: bytes, *, file: str) -> Settings:
+        return parse_once(text)
+
+    runtime.parse = parsed  # type: ignore[assignment,attr-defined]
 
 
 def settings_of(text: str) -> Settings:
@@ -224,7 +268,7 @@ class Stage:
         self.plant = Plant(seed, spec or harmful_plant(), start_ms=start_ms - round(PAST_S * 1000))
         self.stream = PlantStream(self.plant.spec.names)
         self.rows: list[Rows] = []
-        self.rules = RuleTail(root / HISTORY, self.plant.spec.rules, runtime.ZoneInfo("Asia/Seoul"))
+        self.rules = RuleTail(root / HISTORY, self.plant.spec.rules, ZoneInfo("Asia/Seoul"))
         self.values: dict[str, float] = {}
         self.flowing = True
         self.said: list[str] = []
@@ -310,9 +354,8 @@ class Stage:
 
 
 def stamp(ms: int) -> str:
-    from selftune.acting import iso
-
-    return iso(ms, runtime.ZoneInfo("Asia/Seoul"))
+    """ISO 8601 in the root's zone."""
+    return iso(ms, ZoneInfo("Asia/Seoul"))
 
 
 def records_of(root: Path, fake: FakeClock) -> Records:
@@ -452,6 +495,13 @@ class Judge:
         finally:
             loop.close()
         assert not said, f"{what}: {said}"
+        self.look(files, fake, to_the_end=to_the_end, torn=torn, what=what)
+
+    def look(
+        self, files: Mapping[str, bytes], fake: FakeClock, *, to_the_end: bool, torn: bool, what: str
+    ) -> None:
+        """Judge the files of the scratch root; `files` are those it began with."""
+        root = self.scratch
         after = records_of(root, fake)
         try:
             self.f1(root, files, after, torn=torn)

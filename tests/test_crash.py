@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,11 @@ import pytest
 
 from selftune.book import DECISIONS, HEARTBEAT, HISTORY, SETTINGS
 from selftune.files import clean_temps
+from selftune.plants import harmful, seed_plant
 from selftune.rehearsal import FakeClock
 from tests.life import (
     LEDGERS,
+    LIVE_TEXT,
     SETTINGS_TEXT,
     Disk,
     Entry,
@@ -127,6 +129,21 @@ def test_any_kill_at_any_seventh_byte(life: Recording, tmp_path: Path) -> None:
         judge.restart(disk.files, entry.at_ms, to_the_end=True, torn=torn, what=what)
 
 
+def test_a_return_that_a_kill_swallowed_is_made_after_the_restart(tmp_path: Path) -> None:
+    """The verdict is on record, the way back is not: it is owed, however mild the harm."""
+    quick_settings()
+    mild = harmful(seed_plant(), rule="creative_min", metric="risk_band", per_step=0.03)
+    tape = Tape(tmp_path / "life")
+    stage = Stage(tmp_path / "life", text=LIVE_TEXT, spec=mild, ops=tape)
+    stage.until(300)
+    returned = next(d for d in stage.records().decisions if d.act == "return")
+    assert returned.data["cause"] == "worsened"
+    judge = Judge(tmp_path / "again", Film(stage))
+    for _, e, disk in prefixes(tape, {SETTINGS: LIVE_TEXT.encode()}):
+        if e.kind == "write" and e.path == HISTORY and returned.id.encode() in e.data:
+            judge.restart(disk.files, e.at_ms, to_the_end=True, torn=False, what="the return was not written")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")
 @pytest.mark.parametrize("share", [0.03, 0.11, 0.23, 0.42])
 def test_a_process_that_is_killed_for_real_leaves_such_a_root(
@@ -193,7 +210,7 @@ def test_a_new_file_s_name_is_flushed_before_it_counts(life: Recording) -> None:
             assert not waiting, f"{waiting} before {e.kind} {e.path}"
 
 
-LOSSES = {
+LOSSES: dict[str, Callable[[bytes], bytes]] = {
     "lost": lambda tail: b"",
     "torn": lambda tail: tail[: len(tail) // 2],
     "zeros": lambda tail: b"\0" * len(tail),
