@@ -5,12 +5,12 @@ Answers "what goes on record for this plan?". Pure; `ledger.commit` mints ids an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from selftune.book import Batch, DecisionDraft, EventDraft
-from selftune.domain import GuardCheck, JsonDict, short_name
+from selftune.domain import GuardCheck, JsonDict, Reason, short_name
 from selftune.plan import ACTOR, Act, Plan, proposal_json
 
 
@@ -19,22 +19,44 @@ def iso(ms: int, zone: tzinfo) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).astimezone(zone).isoformat(timespec="milliseconds")
 
 
-def batch_of(plan: Plan, zone: tzinfo, *, actor: str = ACTOR, deltas: JsonDict | None = None) -> Batch:
-    """Everything one commit of this plan writes. `deltas`: the evidence in use, for cycles."""
-    drafts = tuple(draft_of(plan, act, zone, actor=actor, deltas=deltas) for act in plan.acts)
+Tell = Callable[[Reason], str]  # a reason as a sentence in the configured language
+
+
+def code_of(reason: Reason) -> str:
+    """The bare code: how a reason is told where no catalogue is at hand."""
+    return reason.code
+
+
+def batch_of(
+    plan: Plan, zone: tzinfo, *, actor: str = ACTOR, deltas: JsonDict | None = None, tell: Tell = code_of
+) -> Batch:
+    """Everything one commit of this plan writes. `deltas`: the evidence in use, for cycles.
+
+    `tell` puts a reason into words for the notes of rule events and warnings, which people read.
+    """
+    drafts = tuple(draft_of(plan, act, zone, actor=actor, deltas=deltas, tell=tell) for act in plan.acts)
     governance = tuple(g for act in plan.acts for g in act.governance)
     return Batch(
         decisions=drafts,
         governance=governance,
         governance_first=bool(governance),
-        warnings=tuple(w for act in plan.acts for w in act.warnings),
+        warnings=tuple(
+            {**w, "note": tell(Reason(w["note"], w["signal"]))} for act in plan.acts for w in act.warnings
+        ),
     )
 
 
 def draft_of(
-    plan: Plan, act: Act, zone: tzinfo, *, actor: str = ACTOR, deltas: JsonDict | None = None
+    plan: Plan,
+    act: Act,
+    zone: tzinfo,
+    *,
+    actor: str = ACTOR,
+    deltas: JsonDict | None = None,
+    tell: Tell = code_of,
 ) -> DecisionDraft:
     """One act as a decision line with the events it intends (contract.md, decisions)."""
+    note = tell(act.reasons[0]) if act.reasons else str(act.act)
     events = tuple(
         EventDraft(
             rule=m.rule,
@@ -42,7 +64,7 @@ def draft_of(
             new=m.new,
             kind=m.kind,
             actor=actor,
-            note=m.note or f"{act.act}: {act.reasons[0].code}" if act.reasons else str(act.act),
+            note=m.note or note,
             reverts=m.reverts,
             look=m.look,
         )

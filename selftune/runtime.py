@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
+from selftune import catalogue
 from selftune.acting import batch_of, deltas_json
 from selftune.book import SETTINGS, Batch, Committed, Records
 from selftune.coarse import Coarse
@@ -29,6 +30,7 @@ from selftune.plan import ACTOR, Act, Memo, Plan, Snapshot
 from selftune.samples import SampleStream
 from selftune.series import Series
 from selftune.settings import Settings
+from selftune.wording import sentence
 
 SETTINGS_READ = 1 << 20
 TRIES = 5  # whoever commits second reads again; more than this is somebody writing without pause
@@ -236,8 +238,12 @@ class Root:
         if not plan.acts:
             return None
         deltas = deltas_json(last_deltas(Picture(snap)), self.zone)
-        batch = batch_of(plan, self.zone, actor=actor, deltas=deltas)
+        batch = batch_of(plan, self.zone, actor=actor, deltas=deltas, tell=self._tell(snap.settings.language))
         return self.write(batch, snap)
+
+    def _tell(self, language: str) -> Callable[[Reason], str]:
+        """Reasons in the configured language, for the notes that other programs' readers see."""
+        return lambda reason: sentence(reason, language, catalogue.load(), zone=self.zone)
 
     def write(self, batch: Batch, snap: Snapshot) -> Committed:
         """One commit of `batch`, expecting the files as `snap` saw them."""
