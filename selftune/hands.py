@@ -33,9 +33,10 @@ def _who(actor: str, reason: str, **more: Any) -> JsonDict:
     return {"actor": actor, "why": reason, **more}
 
 
-def find_suggestion(p: Picture, decision_id: str) -> Suggestion:
+def find_suggestion(p: Picture, decision_id: str, rule: str | None = None) -> Suggestion:
     """The suggestion on record under this id, or under the id of a record that renewed it."""
-    found = next((s for s in p.life.suggestions if s.id == decision_id), None)
+    of = [s for s in p.life.suggestions if decision_id in (s.id, s.decision)]
+    found = next((s for s in of if rule in (None, s.rule)), of[0] if of else None)
     if found is None:
         renewal = next((d for d in p.snap.records.decisions if d.id == decision_id), None)
         stands = renewal.data.get("stands") if renewal is not None else None
@@ -59,7 +60,7 @@ def apply(
 
     Raises: UnknownId if there is no such suggestion; Refused if it no longer stands or a guard holds.
     """
-    s = find_suggestion(p, decision_id)
+    s = find_suggestion(p, decision_id, rule)
     if rule is not None and s.rule != rule:
         raise UnknownId("hand.rule_not_in_decision", id=decision_id, rule=rule)
     if not p.settings.governance.manual_apply:
@@ -190,10 +191,11 @@ def values_after(p: Picture, event: str) -> dict[str, float]:
 
 def revertible(p: Picture) -> tuple[RuleEvent, ...]:
     """Events that a rollback may undo, oldest first: no rollback or restore, not yet reverted."""
+    there = {e.key for e in p.snap.records.events}
     gone = {e.reverts for e in p.snap.records.events if e.reverts}
     for d in p.snap.records.decisions:
         reverts = d.data.get("reverts")
-        if d.applied and isinstance(reverts, list):
+        if isinstance(reverts, list) and not there.isdisjoint(d.applied):  # what was written came true
             gone.update(str(k) for k in reverts)
     return tuple(
         e
