@@ -481,7 +481,7 @@ class _Fold:
     def _suggest(self, d: Decision) -> None:
         if d.act not in (None, "step", "suggest", "renew"):
             return
-        for p in d.data.get("proposals") or ():
+        for n, p in enumerate(d.data.get("proposals") or ()):
             if not (isinstance(p, Mapping) and _finite(p.get("old")) and _finite(p.get("new"))):
                 continue
             stands = d.data.get("stands")
@@ -489,8 +489,9 @@ class _Fold:
             if known is not None:
                 self.suggestions[known.id] = replace(known, at_ms=d.at_ms, renewed=known.renewed + 1)
                 continue
-            self.suggestions[d.id] = Suggestion(
-                id=d.id,
+            own = d.id if n == 0 else f"{d.id}:{p.get('rule')}"  # one decision may propose several rules
+            self.suggestions[own] = Suggestion(
+                id=own,
                 decision=d.id,
                 kind=d.kind,
                 rule=str(p.get("rule")),
