@@ -11,13 +11,16 @@ import numpy as np
 from selftune import suggesting
 from selftune.access import Action
 from selftune.config import edit
-from selftune.domain import Role
+from selftune.domain import Reason, Role, Verdict
 from selftune.office import Office
+from selftune.picture import Picture
+from selftune.plan import Act
 
 SEOUL = timezone(timedelta(hours=9))
 HEADER = "ts,phase_diff,entropy_rate,creative_band,risk_band"
 OFF = (0.068, 0.262, 0.234, 0.329)
 MET = (0.031, 0.252, 0.262, 0.262)
+LOSS = Reason("score_loss", {"observed": -0.02, "p": 0.96})
 NASTY = "<script>alert(1)</script> **굵게** ![x](http://evil.example/a.png) =1+1 \u202eabc \x1b[31m"
 
 
@@ -69,3 +72,45 @@ def suggest(root: Path) -> str:
     )
     assert done.lines[0]["proposals"], done.lines[0]["reasons"]
     return done.decisions[0]
+
+
+def record(root: Path, *acts: Act) -> None:
+    """Acts of the loop or of a person, written by the real commit."""
+    Office(root).act(Action.APPLY, lambda _: acts, actor="tester", role=Role.OPERATOR)
+
+
+def judge(root: Path, verdict: Verdict) -> None:
+    """The newest change gets its first verdict, with a measured Δ."""
+
+    def acts(p: Picture) -> tuple[Act, ...]:
+        change = p.life.changes[-1]
+        metric = {"delta": -0.012, "lo": -0.02, "hi": -0.004, "odds": 40, "n_post": 350}
+        code = {Verdict.IMPROVED: "score_gain", Verdict.WORSENED: "score_loss"}.get(verdict, "no_effect_seen")
+        data = {"change": change.id, "keys": list(change.keys), "verdict": verdict.value,
+                "effect": {"metrics": {"risk_band": metric}}}  # fmt: skip
+        return (Act(kind="verdict", act="evaluate", reasons=(Reason(code, {"observed": 0.02, "p": 0.97}),),
+                    data=data),)  # fmt: skip
+
+    Office(root).act(Action.APPLY, acts, actor="selftune", role=Role.OPERATOR)
+
+
+def propose_rollback(root: Path) -> str:
+    """The loop proposes to undo the newest event, which made things worse; the event's key."""
+    judge(root, Verdict.WORSENED)
+    p = Office(root).glance().picture
+    assert p is not None
+    e = p.snap.records.events[-1]
+    record(
+        root,
+        Act(kind="cycle", act="propose_rollback", reasons=(LOSS,),
+            data={"cause": "worsened", "reverts": [e.key], "events": [e.key]}),
+    )  # fmt: skip
+    return e.key
+
+
+def harm(root: Path, rule: str, times: int) -> None:
+    """So many proven harms of one rule in a row."""
+    for _ in range(times):
+        harmed = {"rule": rule, "sign": -1, "anchor": 0.35, "deltas": {}}
+        record(root, Act(kind="cycle", act="return", reasons=(LOSS,),
+                         data={"cause": "worsened", "harm": harmed}))  # fmt: skip
