@@ -256,12 +256,19 @@ def _watch(p: Picture, change: Change) -> tuple[Act, ...]:
         return _blind(p, change)
     if p.health.stale:
         return ()
-    if not p.reached(due_ms):
+    if not p.reached(due_ms) or not _lived_through(p, change):
         return _early(p, change)
     effect = p.effect_of(change)
     if not effect.final and p.snap.clock_ms - change.at_ms < 2 * p.settings.observe_window_s * 1000:
         return ()
     return _evaluated(p, change, effect)
+
+
+def _lived_through(p: Picture, change: Change) -> bool:
+    """Whether the window has passed in real seconds too: a wall clock set forward ends no observation."""
+    since = max(change.at_ms, change.reobserved_at_ms or change.at_ms)
+    slack_s = 2 / max(p.health.rate_hz or 1.0, 0.1)  # as for the samples, which come in steps
+    return (p.snap.clock_ms - since) / 1000 >= p.settings.observe_window_s - slack_s
 
 
 def _early(p: Picture, change: Change) -> tuple[Act, ...]:

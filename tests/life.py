@@ -45,9 +45,9 @@ from selftune.picture import Picture
 from selftune.plan import Act, Plan
 from selftune.plants import PlantSpec, harmful, seed_plant
 from selftune.rehearsal import FakeClock, PlantStream
-from selftune.settings import Settings
+from selftune.settings import METRICS_FILE, Settings
 from selftune.simulate import Plant, Rows
-from selftune.tuned import RuleTail, newest
+from selftune.tuned import MetricsFile, RuleTail, newest
 from tests.conftest import SHIPPED
 
 T0 = 1_772_323_200_000  # 2026-03-01T09:00:00+09:00
@@ -56,6 +56,7 @@ STEP_S = 5.0
 FREE = "\ngovernance: { approvals_required: 0 }\n"
 SETTINGS_TEXT = SHIPPED.read_text(encoding="utf-8") + FREE
 LIVE_TEXT = SETTINGS_TEXT.replace("  dry_run: true", "  dry_run: false")
+SEOUL = ZoneInfo("Asia/Seoul")
 LEDGERS = (HISTORY, DECISIONS, RISKS, QUOTES, EFFECTS, "controls/approvals.jsonl")
 
 
@@ -259,16 +260,20 @@ class Stage:
         seed: int = 1,
         ops: Ops | None = None,
         start_ms: int = T0,
+        on_disk: bool = False,
     ) -> None:
         self.root = lay_out(root, text)
+        self.begin_ms = start_ms
         self.fake = FakeClock(wall_ms=start_ms, steady_ms=start_ms)
         self.ops = ops if ops is not None else QuickOps()
         if isinstance(self.ops, Tape):
             self.ops.now = lambda: self.fake.wall_ms
         self.plant = Plant(seed, spec or harmful_plant(), start_ms=start_ms - round(PAST_S * 1000))
-        self.stream = PlantStream(self.plant.spec.names)
+        # `on_disk`: the metrics go through the real file and its reader; else straight into memory
+        self.metrics = MetricsFile(root / METRICS_FILE, self.plant.spec, SEOUL) if on_disk else None
+        self.stream = None if on_disk else PlantStream(self.plant.spec.names)
         self.rows: list[Rows] = []
-        self.rules = RuleTail(root / HISTORY, self.plant.spec.rules, ZoneInfo("Asia/Seoul"))
+        self.rules = RuleTail(root / HISTORY, self.plant.spec.rules, SEOUL)
         self.values: dict[str, float] = {}
         self.flowing = True
         self.said: list[str] = []
@@ -279,7 +284,7 @@ class Stage:
     @property
     def now_s(self) -> float:
         """Steady seconds since the beginning."""
-        return (self.fake.steady_ms - T0) / 1000
+        return (self.fake.steady_ms - self.begin_ms) / 1000
 
     def start(self) -> Loop:
         """A loop on this root; the one before must be closed or dead."""
@@ -294,8 +299,10 @@ class Stage:
         if n > 0:
             rows = self.plant.run(self.values, n)
             self.rows.append(rows)
-            if self.flowing:
+            if self.flowing and self.stream is not None:
                 self.stream.take(rows)
+            elif self.flowing and self.metrics is not None:
+                self.metrics.append(rows)
 
     def pass_s(self, seconds: float) -> None:
         """The plant works on; nobody looks."""
@@ -311,6 +318,11 @@ class Stage:
             self.ops.note("done", "tick")
         self.loop.beat()
         return plan
+
+    def jump(self, seconds: float) -> None:
+        """Somebody sets this machine's clock: the loop's and the tuned system's."""
+        self.fake.wall_ms += round(seconds * 1000)
+        self.plant.start_ms += round(seconds * 1000)
 
     def until(self, seconds: float, *, step_s: float = STEP_S) -> None:
         """Tick until this many seconds after the beginning."""
@@ -355,7 +367,7 @@ class Stage:
 
 def stamp(ms: int) -> str:
     """ISO 8601 in the root's zone."""
-    return iso(ms, ZoneInfo("Asia/Seoul"))
+    return iso(ms, SEOUL)
 
 
 def records_of(root: Path, fake: FakeClock) -> Records:
