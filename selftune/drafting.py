@@ -218,6 +218,15 @@ def _topic(path: str) -> Topic | None:
     return None
 
 
+def row_of(path: str, new: Value, old: Value, settings: Settings) -> Row | None:
+    """The row of one setting; None for a path that no page edits, or a value that is no number."""
+    if _topic(path) is None or any(
+        isinstance(v, bool) or not isinstance(v, int | float | None) for v in (old, new)
+    ):
+        return None
+    return _row(path, new, old, settings)
+
+
 def _row(path: str, new: Value, old: Value, settings: Settings) -> Row:
     keys, topic = split_path(path), _topic(path)
     assert topic is not None  # the caller left the others out
@@ -225,7 +234,7 @@ def _row(path: str, new: Value, old: Value, settings: Settings) -> Row:
     name = keys[subject] if subject is not None else ""
     side = keys[-1] if keys[-1] in ("max", "min") else ""
     steps = None
-    if topic in (Topic.BOUND, Topic.INIT) and old is not None and new is not None:
+    if topic in (Topic.BOUND, Topic.INIT) and old is not None and new is not None and name in settings.rules:
         steps = (new - old) / settings.rules[name].lr
     return Row(
         path=path, topic=topic, subject=name, side=side, old=old, new=new, steps=steps,

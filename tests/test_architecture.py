@@ -50,7 +50,8 @@ LAYERS: dict[int, list[str]] = {
     """.split(),
     4: """
         chart_kit chart_parts charts effect_charts
-        view desk office ui web frame
+        view desk office ui web frame switch
+        needs past trends
         deskwork markup card_text event_text report
     """.split(),
 }
@@ -69,7 +70,7 @@ IMPURE_ATTRIBUTES = {  # ends of a dotted name, so that `np.random.normal` and `
 CORE_LIBRARIES = {"numpy", "scipy", "yaml"}  # of scipy: scipy.special only
 YAML_ALONE = {"settings_yaml", "config"}  # the core modules that parse the text of the settings
 
-STREAMLIT_WHOLE = {"ui", "frame", "deskwork"}
+STREAMLIT_WHOLE = {"ui", "frame", "deskwork", "switch"}
 STREAMLIT_PARTS = {"web": ("streamlit.web", "streamlit.starlette")}  # ASGI parts, no widgets
 HEAVY_FOR_THE_LOOP = ("pandas", "scipy.stats", "streamlit", "pyarrow", "altair", "matplotlib")
 
