@@ -20,13 +20,13 @@ from selftune import config
 from selftune.book import APPROVALS, DECISIONS, EFFECTS, HISTORY, QUOTES, RISKS, SETTINGS, Chain
 from selftune.domain import Problem, Reason, StorageError
 from selftune.effectrows import is_known
-from selftune.files import Tail, inside, mend, read_small, replace
+from selftune.files import Tail, inside, mend, opened, read_small, replace
 from selftune.gather import FILES, Gather, Moment
 from selftune.health import rate_of
-from selftune.ledger import zone_of
+from selftune.ledger import unreadable, zone_of
 from selftune.locks import commit_lock
 from selftune.records import MAX_LINE
-from selftune.samples import SampleStream, StreamState, StreamStatus
+from selftune.samples import UNUSABLE, SampleStream, StreamState, StreamStatus
 from selftune.settings import Settings
 from selftune.status import DEFAULT_ZONE, read_heartbeat
 
@@ -111,14 +111,6 @@ def _advised(p: Problem) -> Finding:
 
 
 # ----------------------------------------------------------------------------- metrics
-_UNUSABLE = (
-    StreamStatus.NOT_REGULAR,
-    StreamStatus.UNREADABLE,
-    StreamStatus.NO_HEADER,
-    StreamStatus.UNKNOWN_COLUMNS,
-)
-
-
 def _metrics(path: Path, s: Settings, now_ms: int) -> tuple[float | None, list[Finding]]:
     """(observed samples a second, findings) of the newest part of the stream."""
     name = s.metrics_source
@@ -152,7 +144,7 @@ def _stream(name: str, state: StreamState, s: Settings) -> Finding:
     }  # fmt: skip
     if state.status is StreamStatus.OK:
         return Finding(level=Level.OK, file=name, item=Reason("check.metrics_ok", {"n": state.rows}))
-    bad = state.status in _UNUSABLE
+    bad = state.status in UNUSABLE
     level = Level.FILE if bad else Level.ABSENT
     return Finding(level=level, file=name, item=Reason(f"stream.{state.status.value}", params))
 
@@ -211,7 +203,7 @@ def _read(path: Path, name: str, gather: Gather, moment: Moment) -> _Told:
 
 def _judged(name: str, told: _Told, gather: Gather) -> Iterator[Finding]:
     if told.problem is not None:
-        yield Finding(level=Level.FILE, file=name, item=Reason("check.unreadable", {"detail": told.problem}))
+        yield Finding(level=Level.FILE, file=name, item=unreadable(name, told.problem))
         return
     kept = len(gather.sheets[name].items)
     if name == EFFECTS and gather.header is not None and not is_known(gather.header):
@@ -297,12 +289,12 @@ def _mend_tails(path: Path) -> Iterator[Reason]:
 def _torn(file: Path) -> bool:
     """True when the file does not end in a line end."""
     try:
-        with open(file, "rb") as f:
-            if not stat.S_ISREG(os.fstat(f.fileno()).st_mode) or os.fstat(f.fileno()).st_size == 0:
+        with opened(file, os.O_RDONLY) as fd:  # a pipe is refused, never waited for
+            if os.fstat(fd).st_size == 0:
                 return False
-            f.seek(-1, os.SEEK_END)
-            return f.read(1) != b"\n"
-    except OSError:
+            os.lseek(fd, -1, os.SEEK_END)
+            return os.read(fd, 1) != b"\n"
+    except (OSError, StorageError):
         return False
 
 

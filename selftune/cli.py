@@ -30,6 +30,7 @@ from selftune.cli_words import Voice, utf8_streams, voice_for
 from selftune.demo import run_demo
 from selftune.domain import Proposal, Role, SelftuneError
 from selftune.files import read_small, replace
+from selftune.ledger import must_be_readable
 from selftune.picture import Picture
 from selftune.plan import Act
 from selftune.runtime import Root, data_root
@@ -101,7 +102,9 @@ def _proposed(x: Proposal, voice: Voice) -> str:
 
 def effects(call: Call) -> int:
     """Missing rows, quotes and warnings, written once; the summary on stdout. 3 without a sample."""
-    report = sweep(Root(call.path), everything=call.args.all)
+    root = Root(call.path)
+    must_be_readable(root.snapshot().records)
+    report = sweep(root, everything=call.args.all)
     for key, params in _swept(report):
         call.voice.say(key, **params)
     call.voice.json(report.as_json())
@@ -132,7 +135,7 @@ def status(call: Call) -> int:
             call.voice.out(line)
         return 0
     call.voice.json(seen.status)
-    for problem in seen.problems:
+    for problem in (*seen.problems, *seen.blind):
         call.voice.tell(call.voice.sentence(problem))
     return 0
 

@@ -24,6 +24,9 @@ def screen(seen: Seen, voice: Voice) -> list[str]:
     if seen.problems:
         lines += ["", voice.text("cli.status.settings_bad")]
         lines += [f"  · {voice.sentence(x)}" for x in seen.problems]
+    if seen.blind:
+        lines += ["", voice.text("cli.status.unreadable")]
+        lines += [f"  · {voice.sentence(x)}" for x in seen.blind]
     return lines
 
 

@@ -19,6 +19,7 @@ from selftune.book import SETTINGS
 from selftune.catalogue import LANGUAGES, load
 from selftune.config import check
 from selftune.domain import (
+    FileUnreadable,
     GuardCheck,
     InputError,
     LockHeld,
@@ -100,6 +101,8 @@ class Voice:
             ]
         if isinstance(error, StaleSnapshot):
             return [self.text("cli.stale", detail=str(error))]
+        if isinstance(error, FileUnreadable):
+            return [self.sentence(p) for p in error.problems]
         if isinstance(error, StorageError):
             return [self.text("cli.storage", detail=str(error))]
         return [self.text("cli.fault", detail=str(error))]

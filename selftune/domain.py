@@ -115,6 +115,17 @@ class StorageError(SelftuneError):
     exit_code = 1
 
 
+class FileUnreadable(StorageError):
+    """Files that say what is in force are there and cannot be read, so nothing is written on a guess."""
+
+    exit_code = 3
+
+    def __init__(self, *problems: Problem) -> None:
+        self.problems = problems
+        said = ", ".join(f"{p.file} ({p.params['detail']})" for p in problems)
+        super().__init__(f"cannot be read, so nothing is written: {said}")
+
+
 # ----------------------------------------------------------------------------- enums
 class Verdict(StrEnum):
     """What a change did. Ordered from worst to best by `RANK`; the worst guarded metric wins."""

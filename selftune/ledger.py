@@ -41,7 +41,7 @@ from selftune.book import (
     open_crits,
     orphans,
 )
-from selftune.domain import JsonDict, StaleSnapshot, StorageError
+from selftune.domain import FileUnreadable, JsonDict, Problem, StaleSnapshot
 from selftune.files import OS, Ops
 from selftune.gather import FILES, Gather, Moment
 from selftune.stores import DiskStore, MemoryStore, Store
@@ -61,9 +61,11 @@ __all__ = [
     "Records",
     "Version",
     "missing_evidence",
+    "must_be_readable",
     "open_crits",
     "orphans",
     "steady_clock",
+    "unreadable",
     "wall_ms",
 ]
 
@@ -90,6 +92,19 @@ class Ledger(Protocol):
         Raises: StaleSnapshot, LockHeld, StorageError (then read again: some lines may be there).
         """
         ...
+
+
+def must_be_readable(found: Records) -> None:
+    """Raises: FileUnreadable when a file that says what is in force is there and cannot be read."""
+    blind = {f: why for f, why in found.problems.items() if f in VERSIONED}
+    if blind:
+        raise FileUnreadable(*(unreadable(f, why) for f, why in sorted(blind.items())))
+
+
+def unreadable(file: str, why: str) -> Problem:
+    """The problem of a file that is there and cannot be read; `why` is what its reader met."""
+    kind = "file_not_regular" if why == "not_regular" else "file_unreadable"
+    return Problem(code=kind, file=file, params={"detail": why})
 
 
 def wall_ms() -> int:
@@ -182,8 +197,7 @@ class StoreLedger:
             self.store.mend(name)
         if now.unfinished:
             now = self._refresh()
-        if blind := {f: why for f, why in now.problems.items() if f in VERSIONED}:
-            raise StorageError(f"cannot be read, so nothing is written: {blind}")
+        must_be_readable(now)
         if expect is not None and now.version != expect:
             raise StaleSnapshot(", ".join(_moved(expect, now.version)))
         return now

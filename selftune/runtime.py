@@ -23,7 +23,7 @@ from selftune.config import parse
 from selftune.cycle import last_deltas, make_plan, plan_of
 from selftune.domain import Problem, Reason, SettingsError, StaleSnapshot
 from selftune.files import OS, Ops, read_small
-from selftune.ledger import FileLedger, Ledger
+from selftune.ledger import FileLedger, Ledger, must_be_readable
 from selftune.lifecycle import Life, fold
 from selftune.picture import Picture
 from selftune.plan import ACTOR, Act, Memo, Plan, Snapshot
@@ -71,7 +71,8 @@ def _settings_text(root: Path, ops: Ops) -> bytes | None:
 class SettingsBook:
     """The settings in force: the last valid ones, and why the file on disk is not in force."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
         self._sha: str | None = None
         self._settings: Settings | None = None
         self.problem: Reason | None = None
@@ -83,7 +84,7 @@ class SettingsBook:
             self._sha = sha
             try:
                 if text is None:
-                    raise SettingsError(Problem(code="missing_file", file=SETTINGS))
+                    raise SettingsError(Problem(code=self._why_none(), file=SETTINGS))
                 self._settings = parse(text, file=SETTINGS)
                 self.problem = self.error = None
             except SettingsError as e:
@@ -103,6 +104,10 @@ class SettingsBook:
             assert self.error is not None
             raise self.error
         return self._settings
+
+    def _why_none(self) -> str:
+        there = self._path is not None and os.path.lexists(self._path)
+        return "unreadable_file" if there else "missing_file"
 
 
 class Stream(Protocol):
@@ -135,7 +140,7 @@ class Root:
     ) -> None:
         self.path = path
         self.clock = clock or Clock.real()
-        self.settings_book = SettingsBook()
+        self.settings_book = SettingsBook(path / SETTINGS if ledger is None else None)
         text = _settings_text(path, ops) if ledger is None else ledger.read().settings
         first = self.settings_book.take(text, hashlib.sha256(text).hexdigest() if text is not None else None)
         self._zone_name = first.timezone
@@ -265,10 +270,11 @@ class Root:
     def hand(self, wanted: Callable[[Picture], tuple[Act, ...]], *, actor: str) -> tuple[Plan, Committed]:
         """A person's acts through the same commit; guards are asked again on each reading.
 
-        Raises: Refused, UnknownId, LockHeld, StorageError, StaleSnapshot after several tries.
+        Raises: Refused, UnknownId, LockHeld, FileUnreadable, StorageError, StaleSnapshot after several tries.
         """
         for attempt in range(TRIES):
             snap = self.snapshot()
+            must_be_readable(snap.records)  # else "nothing to take back" would be said of what we cannot see
             p = Picture(snap)
             plan = make_plan(p, wanted(p))
             try:

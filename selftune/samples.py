@@ -28,9 +28,10 @@ from selftune.ranges import (
 )
 from selftune.rows import MAX_LINE, Header, Range, RowParser
 from selftune.series import Series
-from selftune.source import LineCutter, Place, Source, StreamStatus, Unavailable, opened, place_at
+from selftune.source import UNUSABLE, LineCutter, Place, Source, StreamStatus, Unavailable, opened, place_at
 
 __all__ = [
+    "UNUSABLE",
     "SampleStream",
     "StreamState",
     "StreamStatus",

@@ -37,6 +37,12 @@ class StreamStatus(StrEnum):
     UNKNOWN_COLUMNS = "unknown_columns"  # a header, but none of the metrics that the settings name
 
 
+UNUSABLE = frozenset(
+    {StreamStatus.NOT_REGULAR, StreamStatus.UNREADABLE, StreamStatus.NO_HEADER, StreamStatus.UNKNOWN_COLUMNS}
+)
+"""The file is there and gives no samples until a person does something."""
+
+
 class Unavailable(Exception):
     """The file cannot be read now; `status` says why."""
 

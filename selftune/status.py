@@ -20,13 +20,14 @@ from selftune.demo import is_demo
 from selftune.domain import Governance, GuardCheck, JsonDict, Mode, Problem, Reason, SettingsError
 from selftune.files import read_small
 from selftune.guards import check_rule
-from selftune.ledger import FileLedger
+from selftune.ledger import FileLedger, unreadable
 from selftune.lifecycle import Change, Life
 from selftune.mode import ModeState
 from selftune.picture import Picture
 from selftune.plan import Snapshot
 from selftune.ranges import last_ts
 from selftune.runtime import Clock, Root
+from selftune.samples import UNUSABLE, SampleStream
 from selftune.settings import METRICS_FILE, Settings
 
 ALIVE_S, LATE_S = 2.0, 5.0  # contract.md: a heartbeat this young is alive, late; older is stopped
@@ -40,6 +41,7 @@ class Seen:
     """A data root as it is now. `snap` is None while no valid settings were ever seen (`problems` say why).
 
     `status` is the contract's object; the rest is for screens that say more than JSON promises.
+    `blind`: files that are there and cannot be used, so that the picture lacks what they say.
     """
 
     status: JsonDict
@@ -48,6 +50,7 @@ class Seen:
     zone: tzinfo
     mode: Reason
     problems: tuple[Problem, ...] = ()
+    blind: tuple[Problem | Reason, ...] = ()
     snap: Snapshot | None = None
 
 
@@ -73,8 +76,25 @@ def of_root(root: Root) -> Seen:
         zone=root.zone,
         mode=p.mode.reason,
         problems=tuple(error.problems) if isinstance(error, SettingsError) else (),
+        blind=(*_blind_stream(root, snap.settings), *_blind_ledgers(snap.records)),
         snap=snap,
     )
+
+
+def _blind_ledgers(found: Records) -> tuple[Problem, ...]:
+    return tuple(unreadable(file, why) for file, why in sorted(found.problems.items()))
+
+
+def _blind_stream(root: Root, s: Settings) -> tuple[Reason, ...]:
+    """Why the metrics file cannot be read; () while it can, or is not there yet."""
+    stream = root.stream
+    if not isinstance(stream, SampleStream) or stream.state.status not in UNUSABLE:
+        return ()
+    state = stream.state
+    params = {
+        "file": s.metrics_source, "detail": state.detail, "metrics": list(s.metrics), "columns": state.columns
+    }  # fmt: skip
+    return (Reason(f"stream.{state.status.value}", params),)
 
 
 # ----------------------------------------------------------------------------- with settings
@@ -97,9 +117,17 @@ def _status(root: Root, p: Picture) -> JsonDict:
             "rate_hz": p.health.rate_hz,
             "rejects": dict(snap.series.rejects),
         },
-        "files": files(root.path, snap.now_ms, snap.records, snap.settings.metrics_source),
+        "files": _files(root, snap),
         "demo": is_demo(root.path),
     }
+
+
+def _files(root: Root, snap: Snapshot) -> JsonDict:
+    name = snap.settings.metrics_source
+    said = files(root.path, snap.now_ms, snap.records, name)
+    if blind := _blind_stream(root, snap.settings):
+        said[name]["problem"] = blind[0].code.removeprefix("stream.")
+    return said
 
 
 def holding(p: Picture) -> tuple[GuardCheck, ...]:
@@ -193,6 +221,7 @@ def _without_settings(path: Path, clock: Clock, error: SettingsError) -> Seen:
         zone=zone,
         mode=Reason("mode.settings_invalid"),
         problems=tuple(error.problems),
+        blind=_blind_ledgers(found),
     )
 
 

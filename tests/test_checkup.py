@@ -141,3 +141,17 @@ def test_the_report_is_plain_about_numbers(root: Path, capsys: pytest.CaptureFix
     (root / HISTORY).write_text(json.dumps({"ts": "2025-10-05T10:00:00+09:00", "rule": "x", "new": 1}) + "\n")
     assert main(["--root", str(root), "check", "--lang", "ko"]) == 0
     assert "controls/rules_history.jsonl: 1건을 읽었습니다." in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes there")
+@pytest.mark.parametrize(
+    "command", [["check"], ["check", "--repair"], ["effects"], ["rollback"], ["suggest"]]
+)
+def test_a_pipe_for_a_ledger_is_3_in_words_and_nobody_waits_for_it(
+    root: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    os.mkfifo(root / HISTORY)
+    assert main(["--root", str(root), *command, "--lang", "en"]) == 3
+    err = capsys.readouterr().err
+    assert f"{HISTORY}: This is a folder, pipe or device" in err
+    assert "not_regular" not in err

@@ -266,7 +266,9 @@ def test_every_command_in_every_state(run: Run, state: tuple[str, Path], command
 
 
 def test_a_disk_that_takes_nothing_is_said_in_words(run: Run, demo: Path) -> None:
-    (demo / "logs" / "tuning_decisions.jsonl").mkdir()
+    lock = demo / "logs" / "commit.lock"
+    lock.unlink(missing_ok=True)
+    lock.mkdir()
     done = run(demo, "suggest")
     assert done.code == 1
     assert "쓰지 못해" in done.err

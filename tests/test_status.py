@@ -105,3 +105,22 @@ def test_the_screen_shows_no_control_characters(root: Path) -> None:
     (root / "controls" / "rules_history.jsonl").write_text(json.dumps(event) + "\n")
     assert "\x1b" not in said(root)
     assert "k\\x1b" in said(root)
+
+
+def test_a_file_that_cannot_be_read_is_told_in_both_forms(root: Path) -> None:
+    (root / "controls" / "rules_history.jsonl").mkdir()
+    (root / "logs" / "metrics.csv").mkdir()
+    files = look(root).status["files"]
+    assert files["controls/rules_history.jsonl"]["problem"] == "not_regular"
+    assert files["logs/metrics.csv"]["problem"] == "not_regular"
+    assert "controls/rules_history.jsonl: This is a folder" in said(root)
+    assert "logs/metrics.csv is a folder" in said(root)
+    assert "온전하지 않습니다" in said(root, "ko")
+
+
+def test_settings_that_are_there_and_cannot_be_read_are_not_called_missing(root: Path) -> None:
+    yaml = root / "configs" / "self_tuning.yaml"
+    yaml.unlink()
+    assert [p.code for p in look(root).problems] == ["missing_file"]
+    yaml.mkdir()
+    assert [p.code for p in look(root).problems] == ["unreadable_file"]
