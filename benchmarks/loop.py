@@ -23,6 +23,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the child is this file, not a module
+
 import numpy as np
 from numpy.typing import NDArray
 
