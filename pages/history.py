@@ -217,7 +217,7 @@ def values_over_time(p: Picture, now: Now, say: Say) -> None:
             st.download_button(
                 say(f"report.{kind}"), data=partial(make, view), mime=mime, type="tertiary",
                 on_click="ignore",
-                file_name=f"selftune-rules.{kind}", icon=":material/image:", key=f"hist_{kind}",
+                file_name=f"selftune-rules.{kind}", icon=":material/download:", key=f"hist_{kind}",
             )  # fmt: skip
 
 
@@ -232,7 +232,7 @@ def events(p: Picture, now: Now, say: Say) -> None:
         actor = pick("actor", whole.actors, actor, say)
         st.download_button(
             say("report.csv"), data=partial(report.timeline_csv, p, rule=rule, actor=actor), mime="text/csv",
-            file_name="selftune-history.csv", icon=":material/table:", on_click="ignore", key="hist_csv",
+            file_name="selftune-history.csv", icon=":material/download:", on_click="ignore", key="hist_csv",
         )  # fmt: skip
     offset = page_offset()
     found = timeline(p, rule=rule, actor=actor, offset=offset)

@@ -33,6 +33,7 @@ from selftune.effect_charts import receipt, ruler
 from selftune.markup import arrow, block, bullets, facts, hhmm, passed, safe
 from selftune.picture import Picture
 from selftune.plan import Plan
+from selftune.whereabouts import Where
 
 ui.require()
 
@@ -65,7 +66,7 @@ def main() -> None:
         rollback(back, p, say)
     if b.quiet is not None:
         nothing(b.quiet, p, say)
-    stand(b, say)
+    stand(b.where, say)
     decisions(b.recent, now, p, say)
     dialog(p, say)
 
@@ -184,10 +185,10 @@ def actions(card: SuggestionCard, p: Picture, say: Say) -> None:
 
 
 # ------------------------------------------------------------------------------- watching
-def stand(b: Board, say: Say) -> None:
+def stand(where: Where, say: Say) -> None:
     """Proven values, steps away from them, what happens at the end."""
     with st.container(border=True, key="where"):
-        st.html(block(f"<h2>{escape(say('sugg.where'))}</h2>", where_html(b.where, b.watches, say)))
+        st.html(block(f"<h2>{escape(say('sugg.where'))}</h2>", where_html(where, say)))
 
 
 # ------------------------------------------------------------------------------- rollbacks and nothing
@@ -267,7 +268,7 @@ def decisions(lines: tuple[DecisionLine, ...], now: Now, p: Picture, say: Say) -
         st.write(say("sugg.recent_none"))
         return
     zone, colours = p.settings.timezone, ui.look(now).colours
-    rows = "".join(f"<li>{line_html(x, zone, say, colours)}</li>" for x in lines)
+    rows = "".join(f"<li>{line_html(x, zone, say, colours, link=True)}</li>" for x in lines)
     st.html(block(f'<ul class="plain lines">{rows}</ul>'))
 
 

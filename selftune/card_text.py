@@ -5,13 +5,13 @@ Used by the pages and the report alike, so that both say the same. No Streamlit;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
+from urllib.parse import quote
 
 from selftune.cards import CardState, SuggestionCard
 from selftune.chart_kit import Colours, Say, number
 from selftune.decision_lines import DecisionLine
-from selftune.domain import Origin, Verdict
+from selftune.domain import Verdict
 from selftune.markup import arrow, bullets, hhmm, mark, note, safe, steps
 from selftune.settings import Settings
 from selftune.timeline import Mark
@@ -80,8 +80,9 @@ def risks(card: SuggestionCard, settings: Settings, say: Say) -> list[str]:
     lines = [safe(say("sugg.risk_worse", metric=e.metric)) for e in card.expected if e.better is False]
     if card.confidence is not None:
         lines.append(safe(say("sugg.risk_share", share=card.confidence)))
-    lines.append(safe(say("sugg.risk_small", steps=f"{card.steps:.2g}", lo=figure(card.rule.min),
-                          hi=figure(card.rule.max))))  # fmt: skip
+    rule = card.rule
+    within = say("sugg.risk_small", lr=figure(rule.lr), lo=figure(rule.min), hi=figure(rule.max))
+    lines.append(safe(within))
     lines += [safe(say("sugg.risk_warned", metric=m)) for m in settings.warn]
     return lines
 
@@ -140,9 +141,12 @@ def stepper(w: Watch, zone: str, say: Say, colours: Colours) -> str:
     )
 
 
-def line_html(x: DecisionLine, zone: str, say: Say, colours: Colours) -> str:
-    """One decision: when, what, why, and what it moved or would have moved."""
-    head = f'<span class="num">{hhmm(x.ts_ms, zone)}</span> <b>{safe(act_word(x, say))}</b>'
+def line_html(x: DecisionLine, zone: str, say: Say, colours: Colours, *, link: bool = False) -> str:
+    """One decision: when, what, why, and what it moved or would have moved; `link`: with its address."""
+    when = f'<span class="num">{hhmm(x.ts_ms, zone)}</span>'
+    if link:
+        when = f'<a href="?d={quote(x.id, safe="")}" target="_self">{when}</a>'
+    head = f"{when} <b>{safe(act_word(x, say))}</b>"
     if x.verdict is not None:
         head += " " + mark(VERDICT_MARK[x.verdict], say, colours, say(f"verdict.{x.verdict.value}"))
     if x.who:
@@ -162,7 +166,7 @@ def act_word(x: DecisionLine, say: Say) -> str:
     return say(written if x.wrote and written in say.catalogue[say.language] else key)
 
 
-def where_html(w: Where, watched: Sequence[Watch], say: Say) -> str:
+def where_html(w: Where, say: Say) -> str:
     """Proven values, steps away from them, and what happens at the end."""
     if w.looking:
         text = say("sugg.where_looking")
@@ -177,7 +181,7 @@ def where_html(w: Where, watched: Sequence[Watch], say: Say) -> str:
     )
     head = "".join(f"<th>{escape(say(f'sugg.where_{c}'))}</th>" for c in ("rule", "proven", "present"))
     ending = f'<p class="soft">{safe(say("sugg.where_end"))}</p>' if w.steps else ""
-    if any(x.origin is not Origin.LOOP for x in watched):
-        ending += f'<p class="soft">{safe(say("sugg.where_hand"))}</p>'
+    if w.set_by_others:
+        ending += f'<p class="soft">{safe(say("sugg.where_hand", rules=list(w.set_by_others)))}</p>'
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     return f'<p>{safe(text)}</p><div class="scroll">{table}</div>{ending}'

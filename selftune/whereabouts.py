@@ -38,7 +38,10 @@ class Watch:
 
 @dataclass(frozen=True, kw_only=True)
 class Where:
-    """Where the system stands: proven values, unproven steps, what is left of the budget."""
+    """Where the system stands: proven values, unproven steps, what is left of the budget.
+
+    `set_by_others`: rules whose reference is what a person or a program set, and nothing has proven yet.
+    """
 
     values: Mapping[str, float]
     proven: Mapping[str, float]
@@ -46,6 +49,7 @@ class Where:
     max_steps: int
     left_s: float | None
     looking: bool
+    set_by_others: tuple[str, ...] = ()
 
     @property
     def home(self) -> bool:
@@ -114,4 +118,11 @@ def where(p: Picture) -> Where:
         max_steps=budget.max_steps,
         left_s=max(0.0, budget.max_s - age_s) if exc else None,
         looking=p.life.look is not None,
+        set_by_others=tuple(r for r in p.settings.rules if _set_by_others(p, r)),
     )
+
+
+def _set_by_others(p: Picture, rule: str) -> bool:
+    last = p.life.last_event.get(rule)
+    change = p.life.change_of(last.key) if last is not None else None
+    return change is not None and change.origin is not Origin.LOOP and change.ended is not Phase.CONFIRMED

@@ -290,5 +290,5 @@ def test_what_people_typed_stays_text(root: Path, monkeypatch: pytest.MonkeyPatc
 def test_where_we_stand_counts_steps(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(root, "standing")
     text = html_on(opened("suggestions", root, monkeypatch))
-    assert "Every rule is at its proven value" in text
+    assert "Every rule is at its reference value" in text
     assert re.search(r"<td>risk_max</td><td class=\"num\">0\.35</td><td class=\"num\">0\.35</td>", text)
