@@ -1,6 +1,7 @@
 # make run    the dashboard and the loop (with a simulated system when there are no metrics yet)
 # make test   every test but the soak, in parallel
 # make check  format, lint, types and the fast tests
+# make bench  every benchmark beside its peers: about 20 minutes on two idle cores; QUICK=1: about 4, rough
 # make soak   days of the loop on simulated systems; minutes of work
 #
 # PYTHON=python3.12 make test   uses another interpreter for a new .venv (3.11 or newer).
@@ -11,7 +12,7 @@ PYTEST := $(PY) -m pytest -n auto
 
 export PYTHONUTF8 := 1
 
-.PHONY: run test check soak clean
+.PHONY: run test check bench soak clean
 
 run: .venv/ready
 	$(PY) -m selftune up
@@ -24,6 +25,25 @@ check: .venv/ready-dev
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(PYTEST) -m "not browser and not slow and not soak"
+
+# One after the other: they report ratios of one run, which a neighbour would disturb.
+ifdef QUICK
+BENCH_DELTA := --events 24
+BENCH_LOOP := --quick
+BENCH_LEDGER := --seconds 1
+BENCH_HARM := --quick
+BENCH_GUARDED := --seeds 2 --cycles 30
+else
+BENCH_DELTA := --events 120
+BENCH_GUARDED := --seeds 4 --cycles 100
+endif
+
+bench: .venv/ready-bench
+	$(PY) -m benchmarks.delta $(BENCH_DELTA)
+	$(PY) -m benchmarks.loop $(BENCH_LOOP)
+	$(PY) -m benchmarks.ledger $(BENCH_LEDGER)
+	$(PY) -m benchmarks.harm $(BENCH_HARM)
+	$(PY) -m benchmarks.guarded $(BENCH_GUARDED)
 
 soak: .venv/ready-dev
 	$(PYTEST) -m soak
@@ -38,8 +58,9 @@ clean:
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-DEV := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dev"])
+EXTRA := import sys, tomllib; \
+  print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]])
 
-.venv/ready-dev: .venv/ready
-	$(PY) -m pip install --quiet --disable-pip-version-check $$($(PY) -c '$(DEV)')
+.venv/ready-dev .venv/ready-bench: .venv/ready-%: .venv/ready
+	$(PY) -m pip install --quiet --disable-pip-version-check $$($(PY) -c '$(EXTRA)' $*)
 	@touch $@
