@@ -152,7 +152,7 @@ def test_a_history_that_is_no_file_holds_the_loop_until_it_is_one(
     (tmp_path / HISTORY).mkdir()
     decided = (tmp_path / DECISIONS).read_bytes()
     for _ in range(4):
-        assert loop.tick() is None and "not_regular" in str(loop.pulse.fault)
+        assert loop.tick() is None and "rules_history" in str(loop.pulse.fault)
         loop.beat()
         fake.pass_s(1)
     assert (tmp_path / DECISIONS).read_bytes() == decided, "nothing is decided on half a picture"
