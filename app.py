@@ -11,9 +11,10 @@ from pathlib import Path
 import streamlit as st
 
 from selftune import web
+from selftune.runtime import data_root
 
 HERE = Path(__file__).resolve().parent
-ROOT = web.data_root(os.environ)
+ROOT = data_root()
 DOOR = web.door(os.environ, address=st.get_option("server.address"), root=ROOT)
 
 app = st.App(

@@ -21,6 +21,7 @@ MARKS = {
     "rolled_back": ("✕", "#D55E00"),
     "inconclusive": ("○", "#7F7F7F"),
     "open": ("△", "#3A8FCB"),
+    "back": ("◀", "#7F7F7F"),
     "target": ("╌╌", "inherit"),
     "band": ("▆", "#56B4E9"),
     "blind": ("▨", "inherit"),
@@ -102,7 +103,7 @@ def marks(say: Say) -> str:
 def word(name: str, say: Say) -> str:
     """A mark's word and meaning; marks without a word of their own have the meaning only."""
     meaning = escape(say(f"help.mark_{name}"))
-    outcomes = ("confirmed", "rolled_back", "inconclusive", "open")
+    outcomes = ("confirmed", "rolled_back", "inconclusive", "open", "back")
     return f"<b>{escape(say(f'chart.outcome_{name}'))}</b>: {meaning}" if name in outcomes else meaning
 
 

@@ -1,20 +1,38 @@
-"""Overview: is it healthy, is it on target, what is missing. Thin; the judgements are view.py's."""
+"""Overview: is it healthy, is it on target, does it need me, how do I stop it.
+
+Thin; the judgements are view.py's and needs.py's.
+"""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import streamlit as st
 
 from selftune import ui
+from selftune.card_text import where_html
 from selftune.chart_kit import ChartView, Look, Say, clock_text, number
-from selftune.charts import Span, metric_chart, spark
+from selftune.charts import Span, metric_chart, score_chart, spark
 from selftune.desk import Now
 from selftune.downsample import downsample
+from selftune.event_text import warning_text
+from selftune.markup import block, safe
+from selftune.needs import Need, doing, needs, score_line
+from selftune.past import past
+from selftune.picture import Picture
+from selftune.trends import events_in, marks
 from selftune.view import CARD_WINDOW_S, DataAge, MetricCard, Standing, metric_card, worst
+from selftune.whereabouts import watches, where
 
 ui.require()
 
-WINDOW_MS = 30 * 60 * 1000
+HERE = Path(__file__).parent
+WINDOW_MS = 6 * 3600 * 1000
 SPARK_MS = 5 * 60 * 1000
+DAY_MS = 86_400_000
+# Old figures lose their colour and get a dashed frame; their contrast stays.
+STALE = """<style>.st-key-figures_old [data-testid=stVerticalBlock]{filter:grayscale(1)}
+.st-key-figures_old{border:2px dashed currentColor;border-radius:.6rem;padding:.6rem}</style>"""
 FACES = {
     Standing.MET: ("green", ":material/check_circle:"),
     Standing.MISSED: ("orange", ":material/error:"),
@@ -22,41 +40,80 @@ FACES = {
 }
 
 
-def main() -> None:
-    """The whole page, drawn anew at each tick."""
+def cards_of(now: Now) -> list[MetricCard]:
+    """A card a metric, the same for the headline and the row of cards."""
+    return [metric_card(now.series, m, t) for m, t in now.settings.targets.items()] if now.settings else []
+
+
+def figures() -> None:
+    """The part that is never older than a few seconds: headline, what needs you, the cards."""
     now = ui.now()
     say = ui.words(now)
-    cards = [metric_card(now.series, m, t) for m, t in now.settings.targets.items()] if now.settings else []
-    headline(now, cards, say)
+    cards = cards_of(now)
+    st.title(headline(now, cards, say))
+    if now.settings and now.banner.data is DataAge.OLD:
+        when = clock_text(now.series.newest_ms or 0, now.settings.timezone)
+        st.warning(say("banner.stale", when=when), icon=":material/sensors_off:")
     ui.settings_problems(now, say)
     if now.settings and now.series.newest_ms is None:
         empty(now, say)
-    elif now.settings:
-        metric_cards(now, cards, say)
-        main_chart(now, cards, say)
-    files(now, say)
+        return
+    if now.settings:
+        waiting(needs(now.picture, now.banner), say)
+        old = now.banner.data is DataAge.OLD
+        if old:
+            st.html(STALE)
+        with st.container(key="figures_old" if old else "figures"):
+            metric_cards(now, cards, say)
 
 
-def headline(now: Now, cards: list[MetricCard], say: Say) -> None:
+def headline(now: Now, cards: list[MetricCard], say: Say) -> str:
     """One sentence that answers before anything else is read."""
+    if now.settings is None or now.picture is None or now.plan is None:
+        return say("overview.title_settings")
+    age = now.banner.data
+    if age is DataAge.NONE:
+        return say("overview.title_none")
+    if age is DataAge.OLD:
+        return say("overview.title_stale")
     off = sum(c.standing is Standing.MISSED for c in cards)
     unknown = sum(c.standing is Standing.UNKNOWN for c in cards)
-    age = now.banner.data
-    if now.settings is None:
-        st.title(say("overview.title_settings"))
-    elif age is DataAge.NONE:
-        st.title(say("overview.title_none"))
-    elif age is DataAge.OLD:
-        st.title(say("overview.title_stale"))
-        when = clock_text(now.series.newest_ms or 0, now.settings.timezone)
-        st.warning(say("banner.stale", when=when), icon=":material/sensors_off:")
-    else:
-        key = "overview.title_some" if off else "overview.title_all"
-        st.title(say(key, off=off, total=len(cards)))
-        if unknown:
-            st.write(say("overview.unknown", n=unknown))
-    if now.beat is None:
-        st.write(say("overview.calm"))
+    first = say("overview.title_some" if off else "overview.title_all", off=off, total=len(cards))
+    if unknown:
+        first = say("overview.title_unknown", n=unknown, total=len(cards)) if not off else first
+    at_work = doing(now.picture, now.plan, now.banner)
+    return say("overview.join", first=first, second=say(f"doing.{at_work.kind}", **at_work.params))
+
+
+def waiting(found: tuple[Need, ...], say: Say) -> None:
+    """What waits for a person, each with the way to settle it."""
+    with st.container(border=True, key="needs", gap="xsmall"):
+        if not found:
+            st.html(block(f"<h2>{safe(say('need.title_none'))}</h2>"))
+            return
+        st.html(block(f"<h2>{safe(say('need.title', n=len(found)))}</h2>"))
+        for i, need in enumerate(found):
+            one(need, i, say)
+
+
+def one(need: Need, i: int, say: Say) -> None:
+    """One line: mark, sentence, and the link or the command."""
+    params = dict(need.params)
+    if "note" in params:
+        params["note"] = warning_text(str(params["note"]), say)
+    mark = "▲" if need.urgent else "●"
+    word = say("need.urgent" if need.urgent else "need.calm")
+    why = f" {say.why(need.reason)}" if need.reason else ""
+    text = safe(say(f"need.{need.kind}", **params) + why)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"need_{i}"):
+        st.html(block(f'<span class="mark" aria-hidden="true">{mark}</span><b>{safe(word)}</b> {text}'))
+        if need.page:
+            st.page_link(
+                str(HERE / f"{need.page}.py"), label=say(f"need.to_{need.page}"),
+                icon=":material/arrow_forward:", query_params=dict(need.query), width="content",
+            )  # fmt: skip
+        if need.command:
+            st.code(need.command, language=None, width="content")
 
 
 def empty(now: Now, say: Say) -> None:
@@ -71,7 +128,7 @@ def empty(now: Now, say: Say) -> None:
 
 
 def metric_cards(now: Now, cards: list[MetricCard], say: Say) -> None:
-    """A card a metric: value, distance to the target in words, its last minutes."""
+    """A card a metric: value, distance to target in words, its last minutes."""
     look = ui.look(now)
     for column, card in zip(st.columns(len(cards)), cards, strict=True):
         with column, st.container(border=True, gap="xsmall", height="stretch"):
@@ -113,29 +170,83 @@ def little(now: Now, card: MetricCard, look: Look, say: Say) -> ChartView:
     return spark(buckets, card.metric, met=met, look=look, say=say)
 
 
-def main_chart(now: Now, cards: list[MetricCard], say: Say) -> None:
-    """The metric that is furthest off, over the last half hour, with what is missing hatched."""
-    card = worst(cards)
-    newest = now.series.newest_ms
-    if card is None or newest is None:
+# ------------------------------------------------------------------------------- the charts
+def charts() -> None:
+    """The part that renews itself at the reader's pace: the worst metric, the score, where we stand."""
+    now = ui.now()
+    say = ui.words(now)
+    p = now.picture
+    if p is None or now.series.newest_ms is None:
         return
-    st.subheader(say("overview.chart", metric=say.metric(card.metric)))
+    main_chart(now, p, say)
+    left, right = st.columns(2)
+    with left, st.container(key="score_box"):
+        score(now, p, say)
+    with right, st.container(border=True, key="where"):
+        st.html(block(f"<h2>{safe(say('overview.where'))}</h2>", where_html(where(p), watches(p), say)))
+
+
+def main_chart(now: Now, p: Picture, say: Say) -> None:
+    """The metric that is furthest off, with events, target, and what is missing hatched."""
+    card, newest = worst(cards_of(now)), now.series.newest_ms
+    if newest is None:
+        return
+    metric = card.metric if card else p.settings.metrics[0]
+    oldest = min([int(x[0]) for x in (now.series.ts_ms, now.coarse.start_ms) if len(x)], default=newest)
+    known = min(WINDOW_MS, max(10 * 60_000, newest - oldest))
     stale = now.banner.data is DataAge.OLD
-    # A picture that stopped long ago keeps its own half hour, with a hatched stretch after it.
-    end = min(now.now_ms, newest + WINDOW_MS // 4) if stale else newest + 1
-    span = Span(start_ms=end - WINDOW_MS, end_ms=end, blind_ms=newest if stale else None)
+    # A picture that stopped long ago keeps its own stretch, with a hatched one after it.
+    end = min(now.now_ms, newest + known // 4) if stale else newest + 1
+    span = Span(start_ms=end - known, end_ms=end, blind_ms=newest if stale else None)
+    st.header(say("overview.chart", metric=say.metric(metric), span_s=about(known / 1000)))
     look = ui.look(now)
-    buckets = downsample(now.series, (card.metric,), span.start_ms, newest + 1, 300)
-    view = metric_chart(buckets, card.metric, card.target, [], span, look=look, say=say)
+    found = past(ui.shared(), now, (metric,), span.start_ms, newest + 1, 300)
+    events = marks(events_in(p, span.start_ms, span.end_ms, None))
+    view = metric_chart(
+        found.buckets, metric, p.settings.targets.get(metric), events, span, look=look, say=say
+    )
     ui.chart(view, say, key="overview_chart")
+    if found.means:
+        st.write(say("chart.of_means"))
+    if now.stream is not None and not now.stream.older_done:
+        st.write(say("chart.still_reading"))
 
 
-def files(now: Now, say: Say) -> None:
+def about(seconds: float) -> int:
+    """A length that reads well: an hour and a minute is an hour."""
+    step = 600 if seconds >= 3600 else 60
+    return round(seconds / step) * step
+
+
+def score(now: Now, p: Picture, say: Say) -> None:
+    """The objective score now, and its line over the last day or as much of it as there is."""
+    line = ui.shared().kept(
+        ("score", p.settings.digest, len(now.coarse), int(now.coarse.start_ms[-1]) if len(now.coarse) else 0),
+        lambda: score_line(now.coarse, p.settings),
+    )
+    st.metric(
+        say("overview.score"),
+        "–" if p.score is None else f"{100 * p.score:.0f} %",
+        help=say("help.term_score_text"),
+    )
+    if len(line.t_ms) < 2:
+        st.write(say("overview.score_none"))
+        return
+    end = line.t_ms[-1]
+    span = Span(start_ms=max(line.t_ms[0], end - DAY_MS), end_ms=end)
+    ui.chart(score_chart(line.t_ms, line.score, span, look=ui.look(now), say=say), say, key="overview_score")
+    if line.covers_s < 0.95 * DAY_MS / 1000:
+        st.write(say("overview.score_covers", covers_s=round(line.covers_s)))
+
+
+def files() -> None:
     """What lies in the data root, and what was skipped while reading."""
+    now = ui.now()
+    say = ui.words(now)
     with st.expander(say("overview.files"), icon=":material/folder_open:", key="overview_files"):
         if not now.problems:
             st.markdown(f":material/check_circle: {say('frame.settings_ok')}")
-        facts = ui.desk(str(now.root)).files()
+        facts = ui.shared().files()
         st.dataframe(
             {
                 say("overview.file_name"): [f.path for f in facts],
@@ -167,4 +278,6 @@ def size_text(size: int | None) -> str:
     return f"{value:.1f} GB"
 
 
-ui.live(main, key="overview_live")
+ui.live(figures, key="overview_live", every_s=ui.FIGURES_S)
+ui.live(charts, key="overview_charts")
+ui.guarded(files)()

@@ -61,6 +61,7 @@ class Outcome(StrEnum):
     ROLLED_BACK = "rolled_back"
     INCONCLUSIVE = "inconclusive"
     OPEN = "open"
+    BACK = "back"  # the event is itself the way back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +167,7 @@ OUTCOME_SHAPES: Mapping[Outcome, str] = {
     Outcome.ROLLED_BACK: SHAPE_X,
     Outcome.INCONCLUSIVE: "circle",
     Outcome.OPEN: "triangle-up",
+    Outcome.BACK: "triangle-left",
 }
 CATEGORY_SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross")
 CATEGORY_DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [1, 3])
@@ -185,9 +187,9 @@ TIME_FORMAT: JsonDict = {
 
 
 def outcome_colours(colours: Colours) -> tuple[list[str], list[str]]:
-    """(stroke, fill) in the order of `Outcome`: filled, x, hollow, hollow triangle."""
-    stroke = [colours.good, colours.bad, colours.unsure, colours.open]
-    fill = [colours.good, "transparent", colours.ground, colours.ground]
+    """(stroke, fill) in the order of `Outcome`: filled, x, hollow, hollow triangle, filled triangle."""
+    stroke = [colours.good, colours.bad, colours.unsure, colours.open, colours.unsure]
+    fill = [colours.good, "transparent", colours.ground, colours.ground, colours.unsure]
     return stroke, fill
 
 

@@ -74,35 +74,53 @@ def time_axis(scale: alt.Scale | None = None, *, labels: bool = True) -> alt.X:
     return alt.X("t:T", axis=axis, title=None, scale=scale)
 
 
-def value_axis(format_: str = "~g") -> alt.Axis:
+def value_axis(format_: str = "~g", *, inside: bool = False) -> alt.Axis:
+    """A y axis; `inside` writes its figures on the picture, so that stacked panels fit any width.
+
+    Of stacked panels Streamlit sets the width of the plot alone: what stands beside it would stick out.
+    """
+    if inside:
+        return alt.Axis(title=None, format=format_, minExtent=0, maxExtent=0, labelAlign="left",
+                        labelBaseline="bottom", labelPadding=-4)  # fmt: skip
     return alt.Axis(title=None, format=format_, minExtent=_AXIS_WIDTH, maxExtent=_AXIS_WIDTH)
 
 
-def spread_band(look: Look, i: int, x: alt.X) -> Any:
+def _panel_scale() -> alt.Scale:
+    # Room for the words on a target that lies at the edge of the picture.
+    return alt.Scale(zero=False, padding=12, nice=False)
+
+
+def spread_band(look: Look, i: int, x: alt.X, *, inside: bool = False) -> Any:
     c = look.colours
+    axis, scale = value_axis(inside=inside), _panel_scale()
     return (
         alt.Chart(alt.NamedData("buckets"))
         .mark_area(color=c.band, opacity=c.band_opacity, clip=True)
-        .encode(
-            x=x, y=alt.Y(f"l{i}:Q", title=None, scale=alt.Scale(zero=False), axis=value_axis()), y2=f"h{i}:Q"
-        )
+        .encode(x=x, y=alt.Y(f"l{i}:Q", title=None, scale=scale, axis=axis), y2=f"h{i}:Q")
     )
 
 
-def mean_line(look: Look, i: int, x: alt.X) -> Any:
-    y = alt.Y(f"v{i}:Q", title=None, scale=alt.Scale(zero=False), axis=value_axis())
+def mean_line(look: Look, i: int, x: alt.X, *, inside: bool = False) -> Any:
+    y = alt.Y(f"v{i}:Q", title=None, scale=_panel_scale(), axis=value_axis(inside=inside))
     line = alt.Chart(alt.NamedData("buckets")).mark_line(
         color=look.colours.line, strokeWidth=1.5, clip=True, invalid="break-paths-show-domains"
     )
     return line.encode(x=x, y=y)
 
 
-def goal_layers(look: Look, i: int) -> list[Any]:
+def goal_layers(look: Look, i: int, *, right: bool = False) -> list[Any]:
     """The target as a dashed line with its limit written on it; a halo keeps it readable on the band."""
+    at, align = (alt.value("width"), "right") if right else (alt.value(0), "left")
     c = look.colours
     goals = alt.Chart(alt.NamedData("goals")).transform_filter(f"datum.panel === {i}").encode(y="v:Q")
-    text = goals.encode(x=alt.value(0), text="label:N")
-    place: JsonDict = {"align": "left", "baseline": "bottom", "dx": 3, "dy": -2, "fontSize": 11}
+    text = goals.encode(x=at, text="label:N")
+    place: JsonDict = {
+        "align": align,
+        "baseline": "bottom",
+        "dx": -3 if right else 3,
+        "dy": -2,
+        "fontSize": 11,
+    }
     return [
         goals.mark_rule(color=c.text, strokeDash=[6, 4], strokeWidth=1.2),
         text.mark_text(color=c.ground, stroke=c.ground, strokeWidth=3, opacity=0.8, **place),
@@ -216,7 +234,7 @@ def event_columns(events: Sequence[EventMark], span: Span, look: Look, say: Say)
 
 
 def event_words(say: Say) -> tuple[str, ...]:
-    """The four outcomes' words, then the two headings of the tooltip."""
+    """The outcomes' words, then the two headings of the tooltip."""
     return (*(say(f"chart.outcome_{o.value}") for o in Outcome), say("chart.change"), say("chart.outcome"))
 
 

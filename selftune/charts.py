@@ -122,7 +122,8 @@ def _panels_spec(
     strip = alt.layer(span_layer(x), line.add_params(brush)).properties(
         height=STRIP_HEIGHT, title=alt.TitleParams(strip_title, fontSize=12, fontWeight="normal")
     )
-    return finish(alt.vconcat(*panels, strip, spacing=10), look)
+    spec = finish(alt.vconcat(*panels, strip, spacing=10), look)
+    return {**spec, "padding": {"left": 0, "right": 0, "top": 4, "bottom": 2}}
 
 
 def _panel(
@@ -131,10 +132,10 @@ def _panel(
     x = time_axis(visible, labels=bottom)
     layers: list[Any] = [
         span_layer(x),
-        spread_band(look, i, x),
+        spread_band(look, i, x, inside=True),
         blind_layer(look, x),
-        *goal_layers(look, i),
-        mean_line(look, i, x),
+        *goal_layers(look, i, right=True),
+        mean_line(look, i, x, inside=True),
     ]
     if words:
         layers.append(event_rules(x))

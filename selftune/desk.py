@@ -1,33 +1,39 @@
 """What the pages read: one reader a process for all sessions, never a file read whole at a tick.
 
-Answers "what is known about this data root now?" as one frozen picture. Never writes, never decides;
-a broken file becomes a `Problem` in the picture, not an exception.
+Answers "what is known about this data root now?" as one frozen picture, made from the office's glance.
+Never writes, never decides; a broken file becomes a `Problem` in the picture, not an exception.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypeVar, cast
 
 from selftune.coarse import Coarse
-from selftune.config import parse
 from selftune.demo import is_demo
-from selftune.domain import InputError, Problem
+from selftune.domain import Mode, Problem
 from selftune.files import read_small
-from selftune.samples import SampleStream, StreamState
+from selftune.office import Glance, Office
+from selftune.picture import Picture
+from selftune.plan import Plan
+from selftune.records import parse_line
+from selftune.samples import StreamState
 from selftune.series import Series
 from selftune.settings import METRICS_FILE, SETTINGS_FILE, Settings
-from selftune.view import BannerView, FileFact, data_age, heartbeat_facts, loop_state
+from selftune.status import stopped_by
+from selftune.view import BannerView, FileFact, Stopped, data_age, loop_state
 
-SETTINGS_BYTES = 256 * 1024
+HEARTBEAT_FILE = "logs/loop_status.json"
 HEARTBEAT_BYTES = 64 * 1024
-_SHARE_S = 0.4  # sessions that ask within this time share one look at the files
+KEPT = 64  # prepared results that sessions share; a few windows, languages and rules at a time
+T = TypeVar("T")
 
 FILES: tuple[tuple[str, str], ...] = (
     (SETTINGS_FILE, "settings"),
@@ -35,7 +41,7 @@ FILES: tuple[tuple[str, str], ...] = (
     ("controls/rules_history.jsonl", "history"),
     ("logs/rules_effects.csv", "effects"),
     ("logs/tuning_decisions.jsonl", "decisions"),
-    ("logs/loop_status.json", "heartbeat"),
+    (HEARTBEAT_FILE, "heartbeat"),
     ("controls/quotes_bank.jsonl", "quotes"),
     ("controls/risk_ledger.jsonl", "risks"),
     ("controls/approvals.jsonl", "approvals"),
@@ -44,22 +50,48 @@ FILES: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Now:
-    """The data root as of `now_ms` (wall clock of this machine).
+    """The data root as of `now_ms` (wall clock of this machine), as one glance of the office found it.
 
-    `settings`: the valid ones, or the last valid ones this process saw (`problems` is then not
-    empty), or None when none were ever valid. `stream` is None as long as there are no settings.
+    `beat_age_s`: age of the heartbeat file by this machine's clock, None without one. `holding`: the
+    loop's own word that it waits.
     """
 
     now_ms: int
     root: Path
-    settings: Settings | None
-    problems: tuple[Problem, ...]
-    series: Series
-    coarse: Coarse
-    stream: StreamState | None
-    beat: Mapping[str, Any] | None
+    glance: Glance
     beat_age_s: float | None
+    holding: bool
     demo: bool
+
+    @property
+    def picture(self) -> Picture | None:
+        """The shared picture, None while there were never valid settings (or there is no disk)."""
+        return self.glance.picture
+
+    @property
+    def plan(self) -> Plan | None:
+        return self.glance.plan
+
+    @property
+    def stream(self) -> StreamState | None:
+        return self.glance.stream
+
+    @property
+    def settings(self) -> Settings | None:
+        """The valid ones, else the last valid ones seen (`problems` is then not empty), else None."""
+        return self.picture.settings if self.picture else None
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return self.glance.problems
+
+    @property
+    def series(self) -> Series:
+        return self.picture.snap.series if self.picture else Series.empty()
+
+    @property
+    def coarse(self) -> Coarse:
+        return self.picture.snap.coarse if self.picture else Coarse.empty()
 
     @property
     def data_age_s(self) -> float | None:
@@ -67,98 +99,84 @@ class Now:
         newest = self.series.newest_ms
         return None if newest is None else max(0.0, (self.now_ms - newest) / 1000)
 
-    @property
+    @cached_property
     def banner(self) -> BannerView:
-        mode, holding = heartbeat_facts(self.beat)
+        """The mode by mode.py, the pulse by this machine's clock, Stop by the governance record."""
+        p = self.picture
         limit = self.settings.max_age_s if self.settings else 5.0
         return BannerView(
-            loop=loop_state(self.beat_age_s), loop_age_s=self.beat_age_s, mode=mode, holding=holding,
-            data=data_age(self.data_age_s, limit), data_age_s=self.data_age_s, demo=self.demo,
-            problems=self.problems,
+            loop=loop_state(self.beat_age_s), loop_age_s=self.beat_age_s, holding=self.holding,
+            mode=p.mode.mode if p else Mode.DRY_RUN, data=data_age(self.data_age_s, limit),
+            data_age_s=self.data_age_s, demo=self.demo, stopped=_stopped(p),
+            chain_broken=p is not None and not p.snap.records.chain.ok,
+            settings_broken=bool(self.problems), fault=self.glance.fault,
         )  # fmt: skip
 
 
+def _stopped(p: Picture | None) -> Stopped | None:
+    found = stopped_by(p.snap.records.governance) if p else None
+    if found is None:
+        return None
+    return Stopped(by=found.by, at_ms=found.ts_ms, reason=str(found.data.get("reason") or ""))
+
+
 class Desk:
-    """Reads one data root for every session of the process; `now` may be called from any thread."""
+    """What one process knows of one data root, for every session; safe to use from any thread."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.office = Office(root)
         self._lock = threading.Lock()
-        self._shared: tuple[float, Now] | None = None
-        self._raw: bytes | None = None
-        self._settings: Settings | None = None
-        self._problems: tuple[Problem, ...] = ()
-        self._stream: SampleStream | None = None
-        self._stream_of: tuple[Any, ...] = ()
+        self._kept: OrderedDict[Hashable, object] = OrderedDict()
+        self._making: dict[Hashable, threading.Lock] = {}
 
     def now(self) -> Now:
-        """The present picture; looks made within a moment of each other share one."""
+        """The present picture; the office shares one look among all that ask within a moment."""
+        glance = self.office.glance()
+        now_ms = time.time_ns() // 1_000_000
+        age_s, holding = self._heartbeat(now_ms)
+        return Now(
+            now_ms=now_ms, root=self.root, glance=glance, beat_age_s=age_s, holding=holding,
+            demo=is_demo(self.root),
+        )  # fmt: skip
+
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        """`make()`, or what it gave for the same key a moment ago: sessions share prepared results.
+
+        The key must name everything that the result depends on.
+        """
         with self._lock:
-            if self._shared is None or time.monotonic() - self._shared[0] > _SHARE_S:
-                picture = self._look()
-                self._shared = (time.monotonic(), picture)
-            return self._shared[1]
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return cast("T", self._kept[key])
+            making = self._making.setdefault(key, threading.Lock())
+        with making:  # one session makes it, the others that want the same wait; nobody else does
+            with self._lock:
+                if key in self._kept:
+                    return cast("T", self._kept[key])
+            made = make()
+            with self._lock:
+                self._kept[key] = made
+                self._making.pop(key, None)
+                while len(self._kept) > KEPT:
+                    self._kept.popitem(last=False)
+            return made
 
     def files(self) -> tuple[FileFact, ...]:
         """Each file of the contract: there or not, how large, how old."""
         return tuple(self._fact(path, purpose) for path, purpose in FILES)
 
-    def _look(self) -> Now:
-        now_ms = time.time_ns() // 1_000_000
-        self._read_settings()
-        stream = self._follow()
-        series = stream.poll(now_ms) if stream else Series.empty()
-        beat, age_s = self._heartbeat(now_ms)
-        return Now(
-            now_ms=now_ms, root=self.root, settings=self._settings, problems=self._problems, series=series,
-            coarse=stream.coarse if stream else Coarse.empty(), stream=stream.state if stream else None,
-            beat=beat, beat_age_s=age_s, demo=is_demo(self.root),
-        )  # fmt: skip
-
-    def _read_settings(self) -> None:
-        """Parses again only when the bytes differ; an unreadable file keeps the last valid settings."""
+    def _heartbeat(self, now_ms: int) -> tuple[float | None, bool]:
+        """(age, holding). The age is by this machine's clock and the file's own time of change."""
+        path = self.root / HEARTBEAT_FILE
         try:
-            raw = read_small(self.root / SETTINGS_FILE, SETTINGS_BYTES)
-        except (InputError, OSError):
-            raw = None
-        if raw is None:
-            self._raw = None
-            self._problems = (Problem(code="settings_missing", file=SETTINGS_FILE),)
-            return
-        if raw == self._raw:
-            return
-        self._raw = raw
-        try:
-            self._settings = parse(raw, file=SETTINGS_FILE)
-            self._problems = ()
-        except InputError as error:
-            self._problems = error.problems
-
-    def _follow(self) -> SampleStream | None:
-        """The stream for the settings in force; a new one when metrics, ranges or the zone changed."""
-        s = self._settings
-        if s is None:
-            return None
-        ranges = {m: (t.lo, t.hi) for m, t in s.targets.items()}
-        key = (s.metrics, tuple(ranges.items()), s.timezone)
-        if self._stream is None or key != self._stream_of:
-            path = self.root / METRICS_FILE
-            self._stream = SampleStream(path, metrics=s.metrics, ranges=ranges, timezone=s.timezone)
-            self._stream_of = key
-        return self._stream
-
-    def _heartbeat(self, now_ms: int) -> tuple[Mapping[str, Any] | None, float | None]:
-        """(record, age). The age is by this machine's clock and the file's own time of change."""
-        path = self.root / "logs" / "loop_status.json"
-        try:
-            raw = read_small(path, HEARTBEAT_BYTES)
             changed_ms = path.stat().st_mtime_ns // 1_000_000
-            beat = json.loads(raw) if raw else None
-        except (InputError, OSError, ValueError, RecursionError):
-            return None, None
+            beat = parse_line(read_small(path, HEARTBEAT_BYTES) or b"null")
+        except OSError:
+            return None, False
         if not isinstance(beat, dict):
-            return None, None
-        return beat, (now_ms - changed_ms) / 1000
+            return None, False
+        return (now_ms - changed_ms) / 1000, beat.get("state") == "holding"
 
     def _fact(self, path: str, purpose: str) -> FileFact:
         try:

@@ -6,7 +6,6 @@ Nothing in here decides: the role, the guards and the commit are the office's.
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
-from pathlib import Path
 from typing import Any, cast
 
 import streamlit as st
@@ -24,14 +23,9 @@ from selftune.wording import sentence
 ASKING, SAID = "deskwork_asking", "deskwork_said"
 
 
-@st.cache_resource(show_spinner=False)
-def _office(root: str) -> Office:
-    return Office(Path(root))
-
-
 def office() -> Office:
     """The one office of this process for the data root in use."""
-    return _office(str(ui.data_root()))
+    return ui.shared().office
 
 
 def glance() -> Glance:

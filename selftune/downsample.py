@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from selftune.coarse import Coarse
 from selftune.series import Floats, Int64s, Series
 
 MAX_BUCKETS = 800
@@ -65,6 +66,14 @@ def downsample(
         hi={m: c[2][keep] for m, c in columns.items()},
         width_ms=width,
         samples=len(part),
+    )
+
+
+def of_coarse(coarse: Coarse, metrics: Sequence[str]) -> Series:
+    """The 10 s means as a series, each at the middle of its bin."""
+    blank = np.full(len(coarse), np.nan)
+    return Series(
+        ts_ms=coarse.start_ms + coarse.bin_ms // 2, values={m: coarse.mean.get(m, blank) for m in metrics}
     )
 
 

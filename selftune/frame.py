@@ -14,7 +14,7 @@ if str(HERE.parent) not in sys.path:  # `streamlit run selftune/frame.py` puts o
 
 import streamlit as st  # noqa: E402
 
-from selftune import ui  # noqa: E402
+from selftune import deskwork, switch, ui  # noqa: E402
 from selftune.chart_kit import Say  # noqa: E402
 from selftune.view import Visitor  # noqa: E402
 
@@ -31,14 +31,30 @@ def navigation(say: Say) -> st.Page:
                     url_path="overview", default=True,
                 ),
                 st.Page(
+                    PAGES / "trends.py", title=say("nav.trends"), icon=":material/timeline:",
+                    url_path="trends",
+                ),
+                st.Page(
                     PAGES / "suggestions.py", title=say("nav.suggestions"), icon=":material/lightbulb:",
                     url_path="suggestions",
                 ),
             ],
             say("nav.work"): [
                 st.Page(
+                    PAGES / "targets.py", title=say("nav.targets"), icon=":material/tune:",
+                    url_path="targets",
+                ),
+                st.Page(
+                    PAGES / "backtest.py", title=say("nav.backtest"), icon=":material/science:",
+                    url_path="backtest",
+                ),
+                st.Page(
                     PAGES / "history.py", title=say("nav.history"), icon=":material/history:",
                     url_path="history",
+                ),
+                st.Page(
+                    PAGES / "review.py", title=say("nav.review"), icon=":material/verified_user:",
+                    url_path="review",
                 ),
             ],
             say("nav.guide"): [
@@ -50,17 +66,12 @@ def navigation(say: Say) -> st.Page:
     )  # fmt: skip
 
 
-def sidebar(visitor: Visitor, say: Say) -> None:
-    """Language, pace of renewal, and who the server takes this visitor for."""
+def sidebar(visitor: Visitor, say: Say, *, pace: bool) -> None:
+    """Language, pace of renewal (`pace`: unless the page has that control itself), and who looks."""
     with st.sidebar:
         ui.language_links(say)
-        st.selectbox(
-            say("side.refresh"),
-            ui.REFRESH_S,
-            index=1,
-            key="refresh_s",
-            format_func=lambda s: say("side.every", n=s) if s else say("side.off"),
-        )
+        if pace:
+            ui.refresh_control(say)
         st.markdown(
             f":material/person: {say('side.you', name=visitor.name, role=say(f'role.{visitor.role}'))}"
         )
@@ -68,8 +79,9 @@ def sidebar(visitor: Visitor, say: Say) -> None:
 
 def banner() -> None:
     """The banner of every page, from the newest picture."""
-    picture = ui.now()
-    ui.banner(picture.banner, ui.words(picture))
+    now = ui.now()
+    say = ui.words(now)
+    ui.banner(now.banner, say, switch=lambda: switch.button(now, say))
 
 
 def main() -> None:
@@ -83,9 +95,11 @@ def main() -> None:
         return
     say = ui.words()
     page = navigation(say)
-    sidebar(visitor, say)
-    ui.live(banner, key="banner_live")
+    sidebar(visitor, say, pace=page.url_path != "trends")
+    ui.live(banner, key="banner_live", every_s=ui.BANNER_S)
+    deskwork.said()
     ui.guarded(page.run)()
+    switch.dialog(say)
 
 
 main()

@@ -21,6 +21,7 @@ from selftune.domain import Problem, Role, SettingsError, StorageError
 from selftune.picture import Picture
 from selftune.plan import Act, Plan
 from selftune.runtime import Root
+from selftune.samples import SampleStream, StreamState
 
 T = TypeVar("T")
 SHARE_S = 0.4  # sessions that ask within this time share one look at the files
@@ -38,6 +39,7 @@ class Glance:
     plan: Plan | None
     problems: tuple[Problem, ...] = ()
     fault: str | None = None
+    stream: StreamState | None = None
 
 
 class Office:
@@ -61,7 +63,12 @@ class Office:
             root = self._open()
             picture = Picture(root.snapshot())
             error = root.settings_book.error
-            return Glance(picture=picture, plan=plan_of(picture), problems=error.problems if error else ())
+            return Glance(
+                picture=picture,
+                plan=plan_of(picture),
+                problems=error.problems if error else (),
+                stream=root.stream.state if isinstance(root.stream, SampleStream) else None,
+            )
         except SettingsError as e:
             return Glance(picture=None, plan=None, problems=e.problems)
         except (StorageError, OSError) as e:

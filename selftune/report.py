@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from zoneinfo import ZoneInfo
@@ -77,6 +77,16 @@ def _cells(e: Entry, zone: ZoneInfo) -> Iterable[str | float | None]:
         e.kind.value if e.kind else None, e.mark.value, e.verdict.value if e.verdict else None, e.note,
         " | ".join(q.quote for q in e.quotes), e.key, e.decision,
     )  # fmt: skip
+
+
+def table_csv(table: Mapping[str, Sequence[object]]) -> bytes:
+    """The table view of a chart as CSV, in the same form as `timeline_csv`."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow([defused(h) for h in table])
+    for row in zip(*table.values(), strict=True):
+        writer.writerow([defused(x) if isinstance(x, str) else x for x in row])
+    return out.getvalue().encode("utf-8-sig")
 
 
 def defused(cell: str | float | None) -> str | float:

@@ -6,11 +6,11 @@ Pages ask here and stay thin. Nothing in here decides about rules, settings or a
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
+from html import escape
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
@@ -19,18 +19,20 @@ import numpy as np
 import pyarrow as pa
 import streamlit as st
 
-from selftune import catalogue, web
+from selftune import catalogue, runtime, web
 from selftune.chart_kit import ChartView, Columns, Layout, Look, Say, Theme
 from selftune.desk import Desk, Now
 from selftune.domain import Mode, Role
 from selftune.view import BannerView, DataAge, LoopState, Visitor
+from selftune.wording import plain
 
 log = logging.getLogger("selftune.ui")
 
 FAVICON = Path(__file__).parent / "static" / "favicon.png"
 ZONE = "Asia/Seoul"  # until valid settings say otherwise
 REFRESH_S = (0, 5, 15, 60)
-_RANK = {Role.VIEWER: 0, Role.OPERATOR: 1, Role.REVIEWER: 1, Role.ADMIN: 1}
+BANNER_S = 2  # the banner is never older, whatever pace the reader chose for the rest
+FIGURES_S = 5
 
 
 # ------------------------------------------------------------------------------- who looks
@@ -127,11 +129,6 @@ def language_links(say: Say) -> None:
 
 
 # ------------------------------------------------------------------------------- reading
-def data_root() -> Path:
-    """The data root of this server, as `up` (or the shell) chose it."""
-    return web.data_root(os.environ)
-
-
 @st.cache_resource(show_spinner=False)
 def desk(root: str) -> Desk:
     """The one reader of this process for `root`."""
@@ -140,14 +137,45 @@ def desk(root: str) -> Desk:
 
 def now() -> Now:
     """What is known about the data root at this moment."""
-    return desk(str(data_root())).now()
+    return shared().now()
+
+
+def shared() -> Desk:
+    """The one reader of this process for the data root in use."""
+    return desk(str(runtime.data_root()))
 
 
 # ------------------------------------------------------------------------------- live parts
-def live(draw: Callable[[], None], *, key: str) -> None:
-    """Draws a part that renews itself at the pace chosen in the sidebar; a fault stays inside it."""
-    every = st.session_state.get("refresh_s", REFRESH_S[1])
+def live(draw: Callable[[], None], *, key: str, every_s: float | None = None) -> None:
+    """Draws a part that renews itself; a fault stays inside it.
+
+    `every_s`: its own pace (0: never); None = the pace that the reader chose.
+    """
+    every = refresh_s() if every_s is None else every_s
     st.fragment(guarded(draw), run_every=every or None, key=key)()
+
+
+def refresh_s() -> int:
+    """The pace that this reader chose: from the URL, then this session. Units: seconds, 0 = never."""
+    asked = st.query_params.get("r")
+    if "refresh_s" not in st.session_state:
+        codes = {str(s): s for s in REFRESH_S}
+        st.session_state["refresh_s"] = codes.get(asked or "", REFRESH_S[1])
+    return int(st.session_state["refresh_s"])
+
+
+def refresh_control(say: Say, *, in_url: bool = False) -> None:
+    """How often the parts of a page renew themselves."""
+    refresh_s()
+
+    def chosen() -> None:
+        if in_url:
+            st.query_params["r"] = str(st.session_state["refresh_s"])
+
+    st.selectbox(
+        say("side.refresh"), REFRESH_S, key="refresh_s", on_change=chosen,
+        format_func=lambda s: say("side.every", n=s) if s else say("side.off"),
+    )  # fmt: skip
 
 
 def guarded(draw: Callable[[], None]) -> Callable[[], None]:
@@ -188,10 +216,10 @@ _DATA_FACE = {
 }
 
 
-def banner(view: BannerView, say: Say, *, on_stop: Callable[[str], None] | None = None) -> None:
+def banner(view: BannerView, say: Say, *, switch: Callable[[], None] | None = None) -> None:
     """[loop and its age][practice or live][age of the data][Stop tuning] as it stands on every page.
 
-    `on_stop(reason)` is called after a confirmation; without it (nothing to stop with) there is no button.
+    `switch` draws what stops or resumes (or says whom to ask) at the end of the row.
     """
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="banner"):
         if view.demo:
@@ -207,23 +235,36 @@ def banner(view: BannerView, say: Say, *, on_stop: Callable[[str], None] | None 
         )
         colour, icon = _DATA_FACE[view.data]
         st.badge(say(f"banner.data_{view.data.value}", age=_whole(view.data_age_s)), icon=icon, color=colour)  # type: ignore[arg-type]
-        if on_stop is not None:
-            _stop(say, on_stop)
-    if view.stopped_by:
-        st.warning(say("banner.stopped_by", who=view.stopped_by))
+        if switch is not None:
+            switch()
+    notices(view, say)
+
+
+def notices(view: BannerView, say: Say) -> None:
+    """What every page must say: a Stop that holds, a broken chain, settings or disk that cannot be read."""
+    lines = []
+    if view.stopped:
+        text = say("banner.stopped_by", who=view.stopped.by, at_ms=view.stopped.at_ms)
+        why = say("banner.stopped_why", why=plain(view.stopped.reason, 300)) if view.stopped.reason else ""
+        lines.append(("✋", f"{text} {why}".strip()))
+    if view.chain_broken:
+        lines.append(("⛓", say("banner.chain_broken")))
+    if view.settings_broken:
+        lines.append(("✎", say("banner.settings_broken")))
+    if view.fault:
+        lines.append(("!", say("banner.fault", error=plain(view.fault, 300))))
+    if lines:
+        rows = "".join(
+            f'<p style="margin:.1rem 0"><b aria-hidden="true">{m}</b> {escape(t)}</p>' for m, t in lines
+        )
+        st.html(
+            '<div role="status" style="border:2px solid;border-radius:.5rem;padding:.5rem .8rem">'
+            f"{rows}</div>"
+        )
 
 
 def _whole(age_s: float | None) -> float:
     return 0.0 if age_s is None else float(max(0, round(age_s)))
-
-
-def _stop(say: Say, on_stop: Callable[[str], None]) -> None:
-    with st.popover(say("banner.stop_button"), icon=":material/front_hand:"):
-        st.write(say("banner.stop_what"))
-        with st.form("stop", enter_to_submit=False, border=False):
-            reason = st.text_input(say("banner.stop_reason"))
-            if st.form_submit_button(say("banner.stop_confirm"), type="primary"):
-                on_stop(reason)
 
 
 def settings_problems(picture: Now, say: Say) -> None:

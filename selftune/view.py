@@ -6,14 +6,13 @@ ages and instants come in, nothing is asked of a clock or a file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 
-from selftune.domain import Mode, Problem, Role, Target
+from selftune.domain import Mode, Role, Target
 from selftune.series import Series
 
 ALIVE_S, LATE_S = 2.0, 5.0
@@ -54,11 +53,20 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stopped:
+    """A Stop that holds: who pressed it, when (wall clock), and what they wrote."""
+
+    by: str
+    at_ms: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class BannerView:
     """What stands on top of every page. Ages in seconds, None = never seen.
 
-    `stopped_by`: who pressed Stop, when it holds; `demo`: the data are made by the built-in plant.
-    `warnings`: sentences' keys that every page must show (a broken chain, invalid settings).
+    `mode` is the effective one. `demo`: the data are made by the built-in plant. `fault`: why the data
+    root cannot be read at all.
     """
 
     loop: LoopState
@@ -68,13 +76,10 @@ class BannerView:
     data_age_s: float | None
     demo: bool = False
     holding: bool = False
-    stopped_by: str | None = None
-    problems: tuple[Problem, ...] = ()
-
-    @property
-    def trustworthy(self) -> bool:
-        """False when figures on the page may be older than they look."""
-        return self.data is DataAge.FRESH
+    stopped: Stopped | None = None
+    chain_broken: bool = False
+    settings_broken: bool = False
+    fault: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,11 +168,3 @@ def worst(cards: Sequence[MetricCard]) -> MetricCard | None:
     if missed:
         return max(missed, key=lambda c: (c.gap or 0.0) / (c.target.scale if c.target else 1.0))
     return next((c for c in cards if c.value is not None), None)
-
-
-def heartbeat_facts(beat: Mapping[str, Any] | None) -> tuple[Mode, bool]:
-    """(effective mode, holding) of a heartbeat record; anything odd is read as practice."""
-    if not beat:
-        return Mode.DRY_RUN, False
-    mode = Mode.LIVE if beat.get("mode") == Mode.LIVE.value else Mode.DRY_RUN
-    return mode, beat.get("state") == "holding"

@@ -10,7 +10,6 @@ import hmac
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from selftune.address import is_loopback
 from selftune.config import parse
 from selftune.domain import InputError, Role
 from selftune.files import read_small
@@ -30,7 +30,6 @@ from selftune.view import Visitor
 USER_HEADER, ROLE_HEADER, PROOF_HEADER = "x-selftune-user", "x-selftune-role", "x-selftune-proof"
 LANGUAGE_COOKIE = "selftune_language"
 LANGUAGES = ("ko", "en")
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 SETTINGS_BYTES = 256 * 1024
 _YEAR_S = 365 * 86_400
 
@@ -53,26 +52,6 @@ SECURITY_HEADERS: Mapping[str, str] = {
         "form-action 'self'; frame-ancestors 'none'"
     ),
 }
-
-
-def data_root(environ: Mapping[str, str]) -> Path:
-    """The data root: SELFTUNE_ROOT, else the checkout if it has settings, else the current folder."""
-    if environ.get("SELFTUNE_ROOT"):
-        return Path(environ["SELFTUNE_ROOT"]).resolve()
-    checkout = Path(__file__).resolve().parent.parent
-    return checkout if (checkout / "configs" / "self_tuning.yaml").is_file() else Path.cwd()
-
-
-def is_loopback(host: str | None) -> bool:
-    """True for a name or address of this machine; False for none, and for 0.0.0.0 (every address)."""
-    if not host:
-        return False
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def host_name(authority: str | None) -> str | None:

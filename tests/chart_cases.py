@@ -95,7 +95,7 @@ def effects(state: str) -> list[EffectRow]:
             n=450 if k else 120,
             n_needed=300,
         )
-        for k, (m, o) in enumerate(zip(METRICS, Outcome, strict=True))
+        for k, (m, o) in enumerate(zip(METRICS, Outcome, strict=False))
     ]
     return {"empty": [], "one": rows[:1]}.get(state, rows)
 

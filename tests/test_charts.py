@@ -75,7 +75,7 @@ def test_a_verdict_has_colour_and_shape_and_word() -> None:
     scales = {s["name"]: s for s in vlc.vegalite_to_vega(view.self_contained())["scales"]}
     assert scales["stroke"]["range"] == outcome_colours(Look().colours)[0]
     assert (
-        len(set(scales["shape"]["range"])) == 3 and scales["fill"]["range"][2] != scales["stroke"]["range"][2]
+        len(set(scales["shape"]["range"])) == 4 and scales["fill"]["range"][2] != scales["stroke"]["range"][2]
     )
     svg = vlc.vegalite_to_svg(view.self_contained())
     assert all(word in svg for word in ("Confirmed", "Rolled back", "Undecided", "Being watched"))

@@ -81,7 +81,7 @@ def banner_of(view: BannerView, language: str) -> list[str]:
         from selftune import ui as here
         from tests.chart_cases import say_in
 
-        here.banner(view, say_in(language), on_stop=lambda reason: None)
+        here.banner(view, say_in(language))
 
     at = AppTest.from_function(script, kwargs={"view": view, "language": language}, default_timeout=30).run()
     assert not at.exception

@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from selftune.domain import Mode, Target
+from selftune.domain import Target
 from selftune.series import Series
 from selftune.view import (
     DataAge,
     LoopState,
     Standing,
     data_age,
-    heartbeat_facts,
     loop_state,
     metric_card,
     worst,
@@ -76,9 +75,3 @@ def test_worst_is_measured_in_scales() -> None:
     met = metric_card(series(0.1), "m", AT_MOST)
     assert worst([met, near, far]) is far
     assert worst([met]) is met and worst([metric_card(series(), "m", AT_MOST)]) is None
-
-
-@pytest.mark.parametrize("beat", [None, {}, {"mode": "LIVE"}, {"mode": None}, {"mode": 1, "state": []}])
-def test_an_odd_heartbeat_is_read_as_practice(beat: dict[str, object] | None) -> None:
-    assert heartbeat_facts(beat) == (Mode.DRY_RUN, False)
-    assert heartbeat_facts({"mode": "live", "state": "holding"}) == (Mode.LIVE, True)

@@ -17,7 +17,11 @@ from selftune.view import Visitor
 from tests.conftest import CHECKOUT
 
 FRAME = CHECKOUT / "selftune" / "frame.py"
-PAGES = {"overview": "../pages/overview.py", "help": "../pages/help.py"}
+PAGES = {
+    "overview": "../pages/overview.py",
+    "trends": "../pages/trends.py",
+    "help": "../pages/help.py",
+}
 SEOUL = timezone(timedelta(hours=9))
 STATES = ("no_data", "full", "stale", "bad_settings", "no_settings", "bad_rows")
 HEADER = "ts,phase_diff,entropy_rate,creative_band,risk_band\n"
@@ -71,7 +75,7 @@ def test_page(page: str, state: str, language: str, root: Path, monkeypatch: pyt
     assert not at.exception
     assert len(at.title) == 1
     text = words_on(at)
-    assert not re.search(r"\b(overview|help|banner|frame|card|chart|problem|reject)\.[a-z_]+\b", text), text
+    assert not re.search(r"\b(overview|help|banner|frame|card|chart|problem|reject|trends|need|doing)\.[a-z_]+\b", text), text
     assert "{" not in re.sub(r"<style>.*?</style>", "", text, flags=re.S) and "(code " not in text
     assert "(코드 " not in text
     hangul = len(re.findall("[가-힣]", at.title[0].value))
@@ -88,8 +92,8 @@ def test_no_data_says_where_and_how_to_start_the_demo(root: Path, monkeypatch: p
 def test_full_shows_each_metric_against_its_target(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(root, "full")
     at = opened("overview", root, monkeypatch, "en")
-    assert at.title[0].value == "3 of 4 metrics are off target"
-    assert {m.label: m.value for m in at.metric} == {
+    assert at.title[0].value == "3 of 4 metrics are off target; the loop is not running"
+    assert {m.label: m.value for m in at.metric if m.label != "Score"} == {
         "Phase difference": "0.068", "Creative band": "0.234", "Risk band": "0.319", "Entropy rate": "0.262"
     }  # fmt: skip
     text = words_on(at)
@@ -118,10 +122,10 @@ def test_settings_that_break_later_keep_the_last_valid_ones(
     prepare(root, "full")
     at = opened("overview", root, monkeypatch, "en")
     prepare(root, "bad_settings")
-    monkeypatch.setattr("selftune.desk._SHARE_S", -1.0)
+    monkeypatch.setattr("selftune.office.SHARE_S", -1.0)
     at.run()
     text = words_on(at)
-    assert len(at.metric) == 4
+    assert len(at.metric) == 5  # four metrics and the score
     assert "last valid settings" in text and "tragets" in text
 
 
