@@ -187,6 +187,21 @@ class Loop:
         self.lease.release()
 
 
+def leave_on_signals(stopping: threading.Event) -> None:
+    """Set `stopping` on Ctrl-C, on the usual signals to end, and when the terminal is closed.
+
+    A hang-up that the caller chose to ignore (nohup) stays ignored.
+    """
+
+    def leave(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    for name in ("SIGTERM", "SIGINT", "SIGBREAK", "SIGHUP"):
+        found = getattr(signal, name, None)
+        if found is not None and not (name == "SIGHUP" and signal.getsignal(found) is signal.SIG_IGN):
+            signal.signal(found, leave)
+
+
 def _clean(path: Path) -> None:
     """Remove what killed writers left. The heartbeat's temps are a dead loop's: we hold the lease."""
     for folder in ("configs", "controls", "logs"):
@@ -203,11 +218,6 @@ def run_loop(path: Path, *, once: bool = False, say: Callable[[str], None] | Non
     if once:
         return 0 if loop.once() is not None else 1
 
-    def leave(_signal: int, _frame: FrameType | None) -> None:
-        loop.stopping.set()
-
-    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), leave)
+    leave_on_signals(loop.stopping)
     loop.run()
     return 0

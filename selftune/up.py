@@ -16,13 +16,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 from selftune.address import is_loopback
 from selftune.config import edit
 from selftune.demo import demo_root, is_demo, run_demo
 from selftune.domain import Role
 from selftune.files import replace
+from selftune.loop import leave_on_signals
 from selftune.settings import METRICS_FILE, SETTINGS_FILE
 
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # promises F18
@@ -47,6 +47,7 @@ class Child:
 
     def start(self, now_s: float) -> None:
         """Start it in a group of its own, so that Ctrl-C reaches only the supervisor."""
+        self.started_s = now_s
         flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
         self.process = subprocess.Popen(
             list(self.argv),
@@ -55,17 +56,20 @@ class Child:
             start_new_session=os.name != "nt",
             creationflags=flags,
         )
-        self.started_s = now_s
 
     def died(self, now_s: float) -> int | None:
         """Its exit code when it has just ended; then it is due again after the back-off."""
         if self.process is None or (code := self.process.poll()) is None:
             return None
+        self.process = None
+        self.wait(now_s)
+        return code
+
+    def wait(self, now_s: float) -> None:
+        """It failed just now: due again after the back-off."""
         self.fails = 1 if now_s - self.started_s >= STEADY_S else self.fails + 1
         wait = BACKOFF_S[min(self.fails, len(BACKOFF_S)) - 1]
         self.due_s = now_s + wait * (1 + random.uniform(-JITTER, JITTER))
-        self.process = None
-        return code
 
     def end(self) -> None:
         """Ask it to leave."""
@@ -99,7 +103,11 @@ def supervise(
                 if code is not None:
                     say(f"{child.name}: ended with {code}; again in {max(0.0, child.due_s - now):.0f} s")
                 if child.process is None and now >= child.due_s:
-                    child.start(now)
+                    try:
+                        child.start(now)
+                    except OSError as e:  # no memory, no process left: the others live on
+                        child.wait(now)
+                        say(f"{child.name}: {e.strerror or e}; again in {child.due_s - now:.0f} s")
             stopping.wait(POLL_S)
     finally:
         _end(procs)
@@ -160,12 +168,7 @@ def run_up(
         role = Role.VIEWER  # the role of `up` is an act of whoever sits at this machine
     stopping = threading.Event()
 
-    def leave(_signal: int, _frame: FrameType | None) -> None:
-        stopping.set()
-
-    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), leave)
+    leave_on_signals(stopping)
     say(f"http://{host}:{port}")
     supervise(children(root, host=host, port=port, role=role, plant_of=plant_of), stopping, say=say)
     return 0
