@@ -20,7 +20,7 @@ from selftune import config
 from selftune.book import APPROVALS, DECISIONS, EFFECTS, HISTORY, QUOTES, RISKS, SETTINGS, Chain
 from selftune.domain import Problem, Reason, StorageError
 from selftune.effectrows import is_known
-from selftune.files import Tail, inside, mend, opened, read_small, replace
+from selftune.files import Tail, inside, is_there, mend, opened, read_small, replace
 from selftune.gather import FILES, Gather, Moment
 from selftune.health import rate_of
 from selftune.ledger import unreadable, zone_of
@@ -91,7 +91,7 @@ def checkup(path: Path) -> Checkup:
 # ----------------------------------------------------------------------------- settings
 def _settings(path: Path) -> tuple[Settings | None, list[Finding]]:
     where = path / SETTINGS
-    if not where.exists():
+    if not is_there(where):
         return None, [_bad(Problem(code="missing_file", file=SETTINGS))]
     raw = read_small(where, SETTINGS_BYTES)
     if raw is None:
@@ -171,7 +171,7 @@ def _ledgers(path: Path, zone: tzinfo, now_ms: int) -> list[Finding]:
     moment = Moment(wall_ms=now_ms, steady_ms=now_ms)
     found: list[Finding] = []
     for name in FILES:
-        if not (path / name).exists():
+        if not is_there(path / name):
             found.append(Finding(level=Level.ABSENT, file=name, item=Reason("check.absent")))
             continue
         found += _judged(name, _read(path, name, gather, moment), gather)
@@ -229,7 +229,7 @@ def _broken(chain: Chain) -> Finding:
 # ----------------------------------------------------------------------------- what lies about
 def _lying_about(path: Path) -> Iterator[Finding]:
     users = path / USERS
-    if os.name == "posix" and users.exists():
+    if os.name == "posix" and os.path.exists(users):
         mode = stat.S_IMODE(users.stat().st_mode)
         if mode & 0o077:
             yield _warn(USERS, Reason("check.users_open", {"mode": f"{mode:04o}"}))

@@ -41,6 +41,7 @@ from selftune.sweep import SweepReport, sweep
 FAULTS = "logs/selftune-faults.log"
 FAULTS_BYTES = 1_000_000
 INTERRUPTED = 130
+LONGEST_S = 30 * 86_400.0  # of the demo: a month at 5 Hz is 700 MB
 NOT_FOUND, USAGE = 3, 2
 
 
@@ -191,6 +192,17 @@ class Parser(argparse.ArgumentParser):
 
     voice: Voice
 
+    def format_help(self) -> str:
+        """The help with its headings in the user's language too."""
+        text = super().format_help()
+        for own, key in (
+            ("usage:", "usage"),
+            ("positional arguments:", "arguments"),
+            ("options:", "options"),
+        ):
+            text = re.sub(f"^{own}", self.voice.text(f"cli.help.{key}"), text, count=1, flags=re.MULTILINE)
+        return text
+
     def error(self, message: str) -> NoReturn:
         """One sentence, a hint, exit 2."""
         key, params = _usage(message)
@@ -260,10 +272,18 @@ def _parser(voice: Voice) -> Parser:
     if importlib.util.find_spec("selftune.up"):
         _up_arguments(add("up", up), voice)
     plant = add("demo", demo)
-    plant.add_argument("--seconds", type=float, metavar="N", help=voice.text("cli.help.seconds"))
+    plant.add_argument("--seconds", type=_seconds, metavar="N", help=voice.text("cli.help.seconds"))
     plant.add_argument("--seed", type=int, default=0, metavar="S", help=voice.text("cli.help.seed"))
     plant.add_argument("--fast", action="store_true", help=voice.text("cli.help.fast"))
     return top
+
+
+def _seconds(text: str) -> float:
+    """A length of time. Raises: ValueError for what is none."""
+    value = float(text)
+    if not 0 < value <= LONGEST_S:
+        raise ValueError(text)
+    return value
 
 
 def _common(parser: Parser, voice: Voice, *, default: Any) -> None:

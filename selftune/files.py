@@ -286,6 +286,17 @@ def clean_temps(folder: Path, *, of: str = "", older_than_s: float = 60.0) -> in
 
 
 # ----------------------------------------------------------------------------- read
+def is_there(path: Path) -> bool:
+    """False only when nothing of that name exists; what we may not even look at counts as there."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def read_small(path: Path, limit: int, *, ops: Ops = OS) -> bytes | None:
     """The whole of a regular file of at most `limit` bytes; None when it is not there or not that."""
     try:

@@ -156,9 +156,10 @@ def gaps(s: Situation) -> GuardCheck:
 def concurrency(s: Situation) -> GuardCheck:
     n = len(s.open)
     until = max((c.at_ms + s.settings.observe_window_s * 1000 for c in s.open), default=0)
-    return _check(
-        "concurrency", n == 0, n, s.settings.max_concurrent_changes, "changes", until_ms=s.wall(until)
-    )
+    due = (
+        s.wall(until) if until > s.clock_ms else None
+    )  # overdue: nobody has judged it yet, nobody knows when
+    return _check("concurrency", n == 0, n, s.settings.max_concurrent_changes, "changes", until_ms=due)
 
 
 def no_look(s: Situation) -> GuardCheck:

@@ -146,14 +146,14 @@ class Picture:
     @cached_property
     def shown(self) -> Mapping[str, WindowStat]:
         """The last `observe_window_s` of samples per metric: what people are shown and what is scored."""
-        end = (self.newest_ms or 0) + 1
+        end = (self.newest_ms or self.snap.now_ms) + 1  # without a sample: an empty window that ends now
         start = end - round(self.settings.observe_window_s * 1000)
         return {m: window_stat(self.snap.series, m, start, end, self.settings) for m in self.settings.metrics}
 
     @cached_property
     def windows(self) -> Mapping[str, WindowStat]:
         """The same without the washout of the last event: what a policy may stand on."""
-        end = (self.newest_ms or 0) + 1
+        end = (self.newest_ms or self.snap.now_ms) + 1  # without a sample: an empty window that ends now
         start = end - round(self.settings.observe_window_s * 1000)
         last = self.life.last_any
         washed = last.ts_ms + round(self.settings.settle_s * 1000) if last is not None else start

@@ -22,7 +22,7 @@ from selftune.coarse import Coarse
 from selftune.config import parse
 from selftune.cycle import last_deltas, make_plan, plan_of
 from selftune.domain import Problem, Reason, SettingsError, StaleSnapshot
-from selftune.files import OS, Ops, read_small
+from selftune.files import OS, Ops, is_there, read_small
 from selftune.ledger import FileLedger, Ledger, must_be_readable
 from selftune.lifecycle import Life, fold
 from selftune.picture import Picture
@@ -106,7 +106,7 @@ class SettingsBook:
         return self._settings
 
     def _why_none(self) -> str:
-        there = self._path is not None and os.path.lexists(self._path)
+        there = self._path is not None and is_there(self._path)
         return "unreadable_file" if there else "missing_file"
 
 

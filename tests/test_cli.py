@@ -602,3 +602,24 @@ strategy:
   dry_run: true          # true면 제안만 기록, false면 실제 rules_history에 반영
   max_concurrent_changes: 1
 """
+
+
+@pytest.mark.parametrize("seconds", ["-5", "0", "nan", "inf", "1e12", "soon"])
+def test_a_demo_of_no_length_is_bad_usage(run: Run, tmp_path: Path, seconds: str) -> None:
+    done = run(tmp_path, "demo", "--fast", "--seconds", seconds)
+    assert done.code == 2
+    assert "--seconds" in done.err
+    assert not (tmp_path / "logs").exists()
+
+
+def test_help_is_in_one_language(run: Run, root: Path) -> None:
+    korean = run(root, "apply", "--help", "--lang", "ko").out
+    assert not {"usage:", "positional arguments:", "options:"} & set(korean.splitlines())
+    assert "쓰는 법:" in korean
+    assert "인자:" in korean
+    assert "options:" in run(root, "apply", "--help", "--lang", "en").out
+
+
+def test_a_window_without_a_sample_ends_now_and_not_in_1970(run: Run, root: Path) -> None:
+    window = run(root, "suggest").json["window"]
+    assert all(w["n"] == 0 and not w["from"].startswith("1970") for w in window.values())
