@@ -1,5 +1,6 @@
 # make run    the dashboard and the loop (with a simulated system when there are no metrics yet)
 # make test   every test but the soak, in parallel
+# make shots  pictures of every page into shots/ (needs Chromium)
 # make check  format, lint, types and the fast tests
 # make bench  every benchmark beside its peers: about 20 minutes on two idle cores; QUICK=1: about 4, rough
 # make soak   days of the loop on simulated systems; minutes of work
@@ -47,6 +48,9 @@ bench: .venv/ready-bench
 
 soak: .venv/ready-dev
 	$(PYTEST) -m soak
+
+shots: .venv/ready-dev
+	$(PY) -m tests.browser.shots
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

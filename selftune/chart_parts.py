@@ -85,14 +85,20 @@ def value_axis(format_: str = "~g", *, inside: bool = False) -> alt.Axis:
     return alt.Axis(title=None, format=format_, minExtent=_AXIS_WIDTH, maxExtent=_AXIS_WIDTH)
 
 
-def _panel_scale() -> alt.Scale:
-    # Room for the words on a target that lies at the edge of the picture.
-    return alt.Scale(zero=False, padding=12, nice=False)
+def _panel_scale(room: bool) -> alt.Scale:
+    # Room for the words on a target that lies at the edge of the picture; of nothing it makes NaN.
+    return alt.Scale(zero=False, padding=12, nice=False) if room else alt.Scale(zero=False)
 
 
-def spread_band(look: Look, i: int, x: alt.X, *, inside: bool = False) -> Any:
+def has_room(buckets: Buckets, metric: str, target: Target | None) -> bool:
+    """True when the panel of this metric has any value or line to draw."""
+    values = buckets.mean.get(metric)
+    return bool(limits_of(target)) or (values is not None and bool(np.isfinite(values).any()))
+
+
+def spread_band(look: Look, i: int, x: alt.X, *, room: bool, inside: bool = False) -> Any:
     c = look.colours
-    axis, scale = value_axis(inside=inside), _panel_scale()
+    axis, scale = value_axis(inside=inside), _panel_scale(room)
     return (
         alt.Chart(alt.NamedData("buckets"))
         .mark_area(color=c.band, opacity=c.band_opacity, clip=True)
@@ -100,8 +106,8 @@ def spread_band(look: Look, i: int, x: alt.X, *, inside: bool = False) -> Any:
     )
 
 
-def mean_line(look: Look, i: int, x: alt.X, *, inside: bool = False) -> Any:
-    y = alt.Y(f"v{i}:Q", title=None, scale=_panel_scale(), axis=value_axis(inside=inside))
+def mean_line(look: Look, i: int, x: alt.X, *, room: bool, inside: bool = False) -> Any:
+    y = alt.Y(f"v{i}:Q", title=None, scale=_panel_scale(room), axis=value_axis(inside=inside))
     line = alt.Chart(alt.NamedData("buckets")).mark_line(
         color=look.colours.line, strokeWidth=1.5, clip=True, invalid="break-paths-show-domains"
     )

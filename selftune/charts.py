@@ -38,6 +38,7 @@ from selftune.chart_parts import (
     event_words,
     finish,
     goal_layers,
+    has_room,
     limits_of,
     mean_line,
     newest_of,
@@ -83,7 +84,10 @@ def linked_panels(
     names = tuple(say.metric(m) for m in metrics)
     strip_at = metrics.index(strip) if strip in metrics else 0
     marked = any(span.start_ms <= e.t_ms < span.end_ms for e in events)
-    spec = _panels_spec(look, names, strip_at, event_words(say) if marked else (), say("chart.strip_title"))
+    room = tuple(has_room(buckets, m, targets.get(m)) for m in metrics)
+    spec = _panels_spec(
+        look, names, strip_at, event_words(say) if marked else (), say("chart.strip_title"), room
+    )
     rows = [(i, limit, text) for i, m in enumerate(metrics) for limit, text in limits_of(targets.get(m))]
     goals = {"panel": [r[0] for r in rows], "v": [r[1] for r in rows], "label": [r[2] for r in rows]}
     where = span_text(span.start_ms, span.end_ms, look.zone)
@@ -105,13 +109,19 @@ def linked_panels(
 
 @lru_cache(maxsize=128)
 def _panels_spec(
-    look: Look, names: tuple[str, ...], strip_at: int, words: tuple[str, ...], strip_title: str
+    look: Look,
+    names: tuple[str, ...],
+    strip_at: int,
+    words: tuple[str, ...],
+    strip_title: str,
+    room: tuple[bool, ...],
 ) -> JsonDict:
     brush = alt.selection_interval(name="brush", encodings=["x"])
     visible = alt.Scale(domain=brush)
     last = len(names) - 1
     panels = [
-        _panel(look, i, name, words, visible, top=i == 0, bottom=i == last) for i, name in enumerate(names)
+        _panel(look, i, name, words, visible, top=i == 0, bottom=i == last, room=room[i])
+        for i, name in enumerate(names)
     ]
     x = time_axis()
     line = (
@@ -127,15 +137,23 @@ def _panels_spec(
 
 
 def _panel(
-    look: Look, i: int, name: str, words: tuple[str, ...], visible: alt.Scale, *, top: bool, bottom: bool
+    look: Look,
+    i: int,
+    name: str,
+    words: tuple[str, ...],
+    visible: alt.Scale,
+    *,
+    top: bool,
+    bottom: bool,
+    room: bool,
 ) -> Any:
     x = time_axis(visible, labels=bottom)
     layers: list[Any] = [
         span_layer(x),
-        spread_band(look, i, x, inside=True),
+        spread_band(look, i, x, room=room, inside=True),
         blind_layer(look, x),
         *goal_layers(look, i, right=True),
-        mean_line(look, i, x, inside=True),
+        mean_line(look, i, x, room=room, inside=True),
     ]
     if words:
         layers.append(event_rules(x))
@@ -159,7 +177,10 @@ def metric_chart(
     name = say.metric(metric)
     marked = any(span.start_ms <= e.t_ms < span.end_ms for e in events)
     spec = _metric_spec(
-        look, event_words(say) if marked else (), (say("chart.mean"), say("chart.low"), say("chart.high"))
+        look,
+        event_words(say) if marked else (),
+        (say("chart.mean"), say("chart.low"), say("chart.high")),
+        has_room(buckets, metric, target),
     )
     where = span_text(span.start_ms, span.end_ms, look.zone)
     newest = newest_of(buckets, metric)
@@ -194,7 +215,7 @@ def metric_chart(
 
 
 @lru_cache(maxsize=64)
-def _metric_spec(look: Look, words: tuple[str, ...], hover: tuple[str, str, str]) -> JsonDict:
+def _metric_spec(look: Look, words: tuple[str, ...], hover: tuple[str, str, str], room: bool) -> JsonDict:
     x = time_axis()
     newest = alt.Chart(alt.NamedData("newest")).encode(x=x, y="v:Q")
     probe = (
@@ -210,10 +231,10 @@ def _metric_spec(look: Look, words: tuple[str, ...], hover: tuple[str, str, str]
     )
     chart = alt.layer(
         span_layer(x),
-        spread_band(look, 0, x),
+        spread_band(look, 0, x, room=room),
         blind_layer(look, x),
         *goal_layers(look, 0),
-        mean_line(look, 0, x),
+        mean_line(look, 0, x, room=room),
         probe,
         *([event_rules(x), event_markers(look, words, x)] if words else []),
         newest.mark_point(filled=True, size=60, color=look.colours.line, opacity=1),
