@@ -33,7 +33,7 @@ margin:.2rem 0 .4rem;padding:0}
 border-radius:.6rem;padding:.5rem .7rem;min-width:0}
 .sx .steps li.now{border-width:2px;border-color:currentColor}
 .sx .steps li.todo{opacity:.72}
-.sx .steps b{display:block}
+.sx .steps li>b{display:block}
 .sx .mark{font-weight:700;margin-right:.3rem}
 .sx .big{font-variant-numeric:tabular-nums;font-weight:700;white-space:nowrap}
 .sx .num{font-variant-numeric:tabular-nums;white-space:nowrap}
@@ -45,7 +45,8 @@ color-mix(in srgb,currentColor 30%,transparent);padding:.1rem 0 .1rem .7rem;marg
 .sx .facts ul.plain{padding:0}
 .sx ul.lines>li{border-top:1px solid color-mix(in srgb,currentColor 15%,transparent);padding:.6rem 0}
 .sx ul.lines>li:first-child{border-top:0}
-.sx table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+.sx table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;overflow-wrap:normal}
+.sx th,.sx td:first-child{min-width:4.5rem}
 .sx th,.sx td{text-align:left;padding:.3rem .8rem .3rem 0;vertical-align:top;
 border-bottom:1px solid color-mix(in srgb,currentColor 15%,transparent)}
 .sx .scroll{overflow-x:auto}

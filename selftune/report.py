@@ -26,9 +26,10 @@ from selftune.decision_lines import line_of
 from selftune.domain import UnknownId
 from selftune.downsample import downsample
 from selftune.effect_charts import receipt, ruler
+from selftune.event_text import about, deltas_html, head_html
 from selftune.markup import STYLE, facts, safe
 from selftune.picture import Picture
-from selftune.timeline import Entry, timeline
+from selftune.timeline import Entry, entry_of, timeline
 from selftune.wording import plain
 
 CSV_COLUMNS = (
@@ -154,12 +155,20 @@ def _section(p: Picture, decision_id: str, say: Say) -> str:
 
 
 def _line(p: Picture, decision_id: str, say: Say) -> str:
-    """A decision that is no suggestion: its line, its reasons, its numbers."""
+    """A decision that is no suggestion: its line, what it changed and did, and the suggestion behind it."""
     record = p.decision(decision_id)
     assert record is not None
-    return f'<div class="sx">{line_html(line_of(record), p.settings.timezone, say, LIGHT)}</div>' + _context(
-        p, record.ts_ms, say
-    )
+    zone = p.settings.timezone
+    parts = [line_html(line_of(record), zone, say, LIGHT)]
+    for e in (entry_of(p, key) for key in record.applied):
+        if e is not None:
+            parts += [head_html(e, zone, say, LIGHT), facts(about(e, say)), deltas_html(e.deltas, say)]
+    of = record.data.get("of")
+    card = card_by_id(p, of) if isinstance(of, str) else None
+    head = f'<div class="sx">{"".join(parts)}</div>'
+    if card is not None:
+        return head + _card(p, card, say)
+    return head + _context(p, record.ts_ms, say)
 
 
 def _card(p: Picture, card: SuggestionCard, say: Say) -> str:

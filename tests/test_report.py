@@ -117,6 +117,24 @@ def test_any_decision_has_a_report() -> None:
     assert "3분" in text and "3 min" in text
 
 
+def test_an_act_by_hand_reports_what_it_did_and_the_suggestion_behind_it() -> None:
+    s = Story().at(100)
+    proposal = {"rule": "risk_max", "old": 0.35, "new": 0.33, "reasons": [WHY], "expected": EXPECTED}
+    suggestion = s.say("cycle", "step", mode=Mode.DRY_RUN, proposals=[proposal], window=WINDOW)
+    applied = s.at(150).say("manual", "apply", {"risk_max": 0.33}, of=suggestion, actor="lee", why="try")
+    effect = {"metrics": {"risk_band": {"delta": -0.012, "lo": -0.02, "hi": -0.004, "odds": 40}}}
+    s.at(250).verdict(applied, "IMPROVED", reasons=[WHY], effect=effect)
+    text = decision_html(Scene(s).picture(260), applied).decode()
+    for words in (
+        "Applied by hand",
+        "confirmed",
+        "−0.012 (better)",
+        "Lower risk_max from 0.35 to 0.33",
+        "try",
+    ):
+        assert words in text, words
+
+
 def test_without_samples_it_says_so() -> None:
     s = Story().at(10)
     did = s.say("cycle", "hold", reasons=[])
