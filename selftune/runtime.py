@@ -55,12 +55,22 @@ class Clock:
 
 
 def data_root(given: str | os.PathLike[str] | None = None) -> Path:
-    """The data root: `--root`, else SELFTUNE_ROOT, else the checkout if it holds settings, else here."""
+    """The data root: `--root`, else SELFTUNE_ROOT, else the checkout if it holds settings, else here.
+
+    Never raises: `~nobody`, a link to itself or a vanished folder is a root in which nothing is found.
+    """
     named = given or os.environ.get("SELFTUNE_ROOT")
     if named:
-        return Path(named).expanduser().resolve()
+        return _real(os.path.expanduser(named))
     checkout = Path(__file__).resolve().parent.parent
-    return checkout if (checkout / SETTINGS).is_file() else Path.cwd()
+    return checkout if os.path.isfile(checkout / SETTINGS) else _real(".")
+
+
+def _real(path: str) -> Path:
+    try:
+        return Path(os.path.realpath(path))
+    except OSError:  # the current folder is gone
+        return Path(path)
 
 
 def _settings_text(root: Path, ops: Ops) -> bytes | None:

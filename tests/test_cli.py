@@ -623,3 +623,16 @@ def test_help_is_in_one_language(run: Run, root: Path) -> None:
 def test_a_window_without_a_sample_ends_now_and_not_in_1970(run: Run, root: Path) -> None:
     window = run(root, "suggest").json["window"]
     assert all(w["n"] == 0 and not w["from"].startswith("1970") for w in window.values())
+
+
+@pytest.mark.parametrize("command", ["status", "check", "suggest", "stop"])
+def test_a_root_that_cannot_be_is_words(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for root in (Path("~no-such-user/x"), loop, tmp_path / "none"):
+        done = run(root, command)
+        assert done.code == {"status": 0, "stop": 3}.get(command, 2), done.err
+    assert [p.name for p in tmp_path.iterdir()] == ["loop"]
