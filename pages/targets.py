@@ -5,7 +5,6 @@ Thin: what may be saved, and whether it is saved, is the core's to say (drafting
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -17,7 +16,18 @@ from selftune.chart_kit import Say, clock_text
 from selftune.config import dotted, parse
 from selftune.desk import Now
 from selftune.domain import LockHeld, Refused, SettingsError, StaleSnapshot, StorageError, Target
-from selftune.drafting import TIMINGS, Draft, Topic, Value, draft, good_path, three_sides, towards, warn_side
+from selftune.drafting import (
+    TIMINGS,
+    Draft,
+    Topic,
+    Value,
+    Work,
+    draft,
+    good_path,
+    three_sides,
+    towards,
+    warn_side,
+)
 from selftune.markup import block, safe
 from selftune.picture import Picture
 from selftune.reach import reach
@@ -39,25 +49,6 @@ ui.require()
 
 DESK = "targets_desk"
 SHOWN_REVISIONS = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """One session's edit: the bytes it was begun on, the changes so far, where in the way it stands.
-
-    `changes` None: the form is open; else the preview. `theirs`: the file of a conflict. `turn` makes
-    the form's fields new ones, so that they show `kept` again.
-    """
-
-    base: bytes
-    changes: Mapping[str, Value] | None = None
-    kept: Mapping[str, Value] = field(default_factory=dict)
-    restores: str | None = None
-    restored: str = ""
-    left: tuple[str, ...] = ()
-    theirs: bytes | None = None
-    conflict: bool = False
-    turn: int = 0
 
 
 def main() -> None:
@@ -190,8 +181,9 @@ class Fields:
         self, label: str, path: str, base: Value, *, step: float, sign: int = 1, help: str | None = None
     ) -> None:
         """A number; with `sign` -1 the field shows the size of a negative value."""
-        start = self.work.kept.get(path, base)
         whole = isinstance(base, int)
+        base = float(f"{base:.12g}") if isinstance(base, float) else base  # 0.03 x 0.28 is 0.0084
+        start = self.work.kept.get(path, base)
         shown = None if start is None else (int(start) if whole else float(start) * sign)
         found = st.number_input(
             label, value=shown, step=int(step) if whole else step, format="%d" if whole else "%g",

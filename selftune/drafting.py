@@ -7,7 +7,7 @@ values in, values out; `revising.py` saves. Source: dashboard.md (forms), contra
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from selftune.config import SETTINGS_FILE, Settings, advice, dotted, edit, parse, split_path
@@ -111,6 +111,26 @@ class Sides:
     @property
     def clash(self) -> bool:
         return self.base != self.theirs != self.yours != self.base
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A person's edit under way: the bytes it was begun on, the changes so far, where it stands.
+
+    `changes` None: the form is open; else they are being looked at. `kept`: what the form shows again.
+    `restores`, `restored`, `left`: which revision is gone back to, its name, what stays for want of a way.
+    `theirs`: the file of a conflict. `turn` counts the forms, so that each has fields of its own.
+    """
+
+    base: bytes
+    changes: Changes | None = None
+    kept: Changes = field(default_factory=dict)
+    restores: str | None = None
+    restored: str = ""
+    left: tuple[str, ...] = ()
+    theirs: bytes | None = None
+    conflict: bool = False
+    turn: int = 0
 
 
 # ----------------------------------------------------------------------------- what may be edited
