@@ -28,6 +28,7 @@ from selftune.sweep import sweep
 
 PERIOD_S = 1.0  # of the heartbeat
 SWEEP_S = 30.0  # evidence that a kill left unwritten is looked for this often
+SWEEP_AGAIN_S = 5.0  # after a sweep that failed
 FAULTS_HELD = 5  # this many faults in a row: state `faulted`, one try a minute
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 JITTER = 0.25  # so that many loops of one broken disk do not knock at once
@@ -71,7 +72,8 @@ class Loop:
         self.stopping = threading.Event()
         self.say = say or (lambda _: None)
         self.pulse = Pulse(started=iso(self.root.clock.wall(), self.root.zone))
-        self._swept_at_ms: int | None = None
+        self._sweep_due_ms: int | None = None
+        self._unswept: str | None = None  # why the last sweep failed
 
     # ------------------------------------------------------------------------ one tick
     def tick(self) -> Plan | None:
@@ -80,7 +82,6 @@ class Loop:
         try:
             self.root.lease_ok = self.lease.held
             plan, done = self.root.tick()
-            self._evidence(force=done is not None)
         except (StaleSnapshot, LockHeld) as e:  # somebody else is writing: the next tick reads again
             self.pulse.state, self.pulse.fault = "holding", str(e)
             self._due_in(PERIOD_S)
@@ -89,18 +90,32 @@ class Loop:
             self._fault(e)
             return None
         self._well(plan)
+        self._evidence(force=done is not None)
         return plan
 
     def _evidence(self, *, force: bool) -> None:
+        """What a broken evidence file may cost is evidence, never a look at what is open."""
         now = self.root.clock.steady()
-        if force or self._swept_at_ms is None or now - self._swept_at_ms >= SWEEP_S * 1000:
-            self._swept_at_ms = now
+        if not force and self._sweep_due_ms is not None and now < self._sweep_due_ms:
+            return
+        self._sweep_due_ms = now + round(SWEEP_S * 1000)
+        try:
             sweep(self.root)
+        except (StaleSnapshot, LockHeld):
+            self._sweep_due_ms = now + round(SWEEP_AGAIN_S * 1000)
+            return
+        except Exception as e:
+            self._sweep_due_ms = now + round(SWEEP_AGAIN_S * 1000)
+            if self._unswept is None:
+                self.say(_words(e))
+            self._unswept = self.pulse.fault = _words(e)
+            return
+        self._unswept = self.pulse.fault = None
 
     def _well(self, plan: Plan) -> None:
         if self.pulse.faults:
             self.say(f"recovered after {self.pulse.faults} faults")
-        self.pulse.faults, self.pulse.fault = 0, None
+        self.pulse.faults, self.pulse.fault = 0, self._unswept
         self.pulse.state = "holding" if plan.holds else "running"
         self.pulse.mode = plan.effective.value
         self.pulse.config = plan.config_sha
@@ -109,7 +124,7 @@ class Loop:
 
     def _fault(self, e: Exception) -> None:
         self.pulse.faults += 1
-        self.pulse.fault = str(e) if isinstance(e, SelftuneError) else f"{type(e).__name__}: {e}"
+        self.pulse.fault = _words(e)
         self.pulse.state = "faulted" if self.pulse.faults >= FAULTS_HELD else "holding"
         wait = BACKOFF_S[min(self.pulse.faults, len(BACKOFF_S)) - 1]
         self._due_in(wait * (1 + random.uniform(-JITTER, JITTER)))
@@ -185,6 +200,10 @@ class Loop:
         self.pulse.state = "stopped"
         self.beat()
         self.lease.release()
+
+
+def _words(e: Exception) -> str:
+    return str(e) if isinstance(e, SelftuneError) else f"{type(e).__name__}: {e}"
 
 
 def leave_on_signals(stopping: threading.Event) -> None:

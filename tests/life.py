@@ -37,7 +37,7 @@ from selftune.book import (
     orphans,
 )
 from selftune.config import parse
-from selftune.domain import Verdict
+from selftune.domain import RuleEvent, Verdict
 from selftune.files import Ops
 from selftune.ledger import FileLedger
 from selftune.loop import Loop
@@ -579,8 +579,16 @@ class Judge:
             over = now_ms > e.ts_ms + 3 * self.settings.observe_window_s * 1000
             n = rows[e.ts_ms, e.rule]
             assert n == 1 if over else n <= 1, f"{n} rows for the event of {stamp(e.ts_ms)}"
+            self.judged(e, after, over=over)
             assert sum(q.effect == e.key for q in after.quotes) <= 1
             assert sum(w.effect == e.key and w.resolves is None for w in after.warnings) <= 1
+
+    def judged(self, e: RuleEvent, after: Records, *, over: bool) -> None:
+        """F19: a change whose time is over has its verdict, or the rule was moved on before it."""
+        if over and e.kind in ("change", "manual"):
+            verdicts = {k for d in after.decisions if d.act == "evaluate" for k in d.data["keys"]}
+            later = any(x.rule == e.rule and x.ts_ms > e.ts_ms for x in after.events)
+            assert e.key in verdicts or later, f"the event of {stamp(e.ts_ms)} was never judged"
 
 
 def prefixes(tape: Tape, start: Mapping[str, bytes]) -> Iterator[tuple[int, Entry, Disk]]:

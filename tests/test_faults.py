@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from selftune.book import DECISIONS, HEARTBEAT, HISTORY, SETTINGS
-from selftune.loop import FAULTS_HELD, Loop
+from selftune.book import DECISIONS, EFFECTS, HEARTBEAT, HISTORY, SETTINGS
+from selftune.loop import FAULTS_HELD, SWEEP_AGAIN_S, Loop
 from selftune.rehearsal import FakeClock
 from selftune.runtime import Root
 from selftune.status import look
@@ -105,8 +105,8 @@ def test_a_fault_at_any_operation_of_a_tick_is_words_and_the_next_tick_works(
             hits += 1
             what = f"{how} at operation {at - first}"
             assert all("Traceback" not in s for s in said), said
-            for _ in range(2):
-                fake.pass_s(1)
+            for wait in (1, SWEEP_AGAIN_S):
+                fake.pass_s(wait)
                 assert loop.tick() is not None, f"{what}: {said}"
                 loop.beat()
             assert loop.pulse.faults == 0 and loop.pulse.fault is None, f"{what}: {loop.pulse}"
@@ -160,6 +160,24 @@ def test_a_history_that_is_no_file_holds_the_loop_until_it_is_one(
     (tmp_path / "away").rename(tmp_path / HISTORY)
     assert loop.tick() is not None and loop.pulse.fault is None
     loop.close()
+
+
+def test_a_broken_evidence_file_costs_evidence_and_never_a_look_at_what_is_open(tmp_path: Path) -> None:
+    quick_settings()
+    stage = Stage(tmp_path, text=LIVE_TEXT)
+    (tmp_path / EFFECTS).mkdir()
+    stage.until(280, step_s=1.0)
+    back = [d for d in stage.records().decisions if d.act == "return"]
+    begun = [e for e in stage.records().events if e.kind == "change"]
+    assert len(back) == 1 and (back[0].ts_ms - begun[-1].ts_ms) / 1000 < 40, "harm is seen as soon as ever"
+    said = json.loads((tmp_path / HEARTBEAT).read_bytes())
+    assert said["faults"] == 0 and "rules_effects.csv" in said["fault"] and said["state"] != "faulted"
+    assert len(stage.said) == 1 and "rules_effects.csv" in stage.said[0]
+    (tmp_path / EFFECTS).rmdir()
+    stage.until(300)
+    assert len(stage.records().effect_rows) >= 1
+    assert json.loads((tmp_path / HEARTBEAT).read_bytes())["fault"] is None
+    stage.loop.close()
 
 
 @pytest.mark.parametrize("how", ["erofs", "eio"])
