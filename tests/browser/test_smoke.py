@@ -18,9 +18,12 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 SIZES = {"wide": (1400, 900), "phone": (390, 844)}
 PHONE = "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 Chrome/140.0 Mobile Safari/537.36"
-PATHS = {"overview": "/", "help": "/help"}
+PATHS = {
+    "overview": "/", "trends": "/trends", "suggestions": "/suggestions", "targets": "/targets",
+    "backtest": "/backtest", "history": "/history", "review": "/review", "help": "/help",
+}  # fmt: skip
 # Streamlit looks for its server below the page's own path first and is told "not here" by a 404.
-LOOKING_AROUND = re.compile(r"/help/_stcore/(health|host-config)$")
+LOOKING_AROUND = re.compile(r"/[a-z]+/_stcore/(health|host-config)$")
 
 
 @dataclass
@@ -49,7 +52,13 @@ def listen(page: Page, origin: str) -> Noise:
 
 @pytest.mark.parametrize(
     ("name", "language", "scheme", "size"),
-    list(product(PATHS, ("ko", "en"), ("light", "dark"), SIZES)),
+    # every page in every size; languages and themes take turns, the first page has them all
+    [*product(("overview",), ("ko", "en"), ("light", "dark"), SIZES)]
+    + [
+        (name, language, scheme, size)
+        for name in list(PATHS)[1:]
+        for language, scheme, size in (("ko", "light", "wide"), ("en", "dark", "phone"))
+    ],
 )
 def test_page_in_a_browser(
     name: str, language: str, scheme: str, size: str, server: str, browser: Browser

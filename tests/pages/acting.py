@@ -15,7 +15,7 @@ from tests.conftest import CHECKOUT
 
 FRAME = CHECKOUT / "selftune" / "frame.py"
 KEY = re.compile(
-    r"\b(?:sugg|hist|desk|check|did|report|mark|guard|hold|why|hand|reason|verdict|phase|banner|frame|chart)"
+    r"\b(?:sugg|hist|desk|check|did|report|mark|guard|hold|why|hand|reason|verdict|phase|banner|frame|chart|trends|need|doing|overview)"
     r"\.[a-z_]+\b"
 )
 
