@@ -55,7 +55,6 @@ def main() -> None:
     st.session_state[SEEN] = signature(p)
     n = len(p.snap.records.events)
     st.title(say("hist.title", n=n) if n else say("hist.title_none"))
-    deskwork.said()
     ui.settings_problems(now, say)
     trust(p, now, say)
     paused(p, say)

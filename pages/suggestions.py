@@ -56,7 +56,6 @@ def main() -> None:
     b = board(p, glance.plan)
     st.session_state[SEEN] = signature(b, p)
     st.title(headline(b, say, p.settings.timezone))
-    deskwork.said()
     ui.settings_problems(now, say)
     ui.live(live_part, key="suggestions_live")
     linked(p, b, now, say)

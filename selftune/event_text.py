@@ -14,8 +14,6 @@ from selftune.markup import arrow, bullets, facts, mark, safe
 from selftune.settings import Settings
 from selftune.timeline import Entry, MetricDelta, Preview
 
-SHOWN = 20  # undone changes listed by name
-
 
 def head_html(e: Entry, zone: str, say: Say, colours: Colours) -> str:
     """Heading of one event: what moved, how it ended, when and by whom."""
@@ -44,10 +42,10 @@ def preview_html(view: Preview, settings: Settings, say: Say) -> str:
     undone = [
         f"<li>{escape(clock_text(e.ts_ms, settings.timezone))} · {safe(e.rule)} {change_text(e)} · "
         f"{safe(e.actor)}</li>"
-        for e in view.undone[:SHOWN]
+        for e in view.undone
     ]
-    if len(view.undone) > SHOWN:
-        undone.append(f"<li>{escape(say('hist.and_more', n=len(view.undone) - SHOWN))}</li>")
+    if view.undone_n > len(view.undone):
+        undone.append(f"<li>{escape(say('hist.and_more', n=view.undone_n - len(view.undone)))}</li>")
     text = say("hist.rollback_text", rest_s=settings.cooldown_s, watch_s=settings.observe_window_s)
     return (
         facts(

@@ -29,7 +29,7 @@ from selftune.effect_charts import receipt, ruler
 from selftune.event_text import about, deltas_html, head_html
 from selftune.markup import STYLE, facts, safe
 from selftune.picture import Picture
-from selftune.timeline import Entry, entry_of, timeline
+from selftune.timeline import Entry, Mark, entry_of, timeline
 from selftune.wording import plain
 
 CSV_COLUMNS = (
@@ -219,9 +219,16 @@ def _context(p: Picture, at_ms: int, say: Say, metric: str | None = None) -> str
 
 
 def _outcome(e: Entry) -> Outcome:
-    from_mark = {"confirmed": Outcome.CONFIRMED, "rolled_back": Outcome.ROLLED_BACK,
-                 "worsened": Outcome.ROLLED_BACK, "open": Outcome.OPEN}  # fmt: skip
-    return from_mark.get(e.mark.value, Outcome.INCONCLUSIVE)
+    """The chart's outcome of a mark: charts know fewer."""
+    return _OUTCOMES.get(e.mark, Outcome.INCONCLUSIVE)
 
+
+_OUTCOMES = {
+    Mark.CONFIRMED: Outcome.CONFIRMED,
+    Mark.ROLLED_BACK: Outcome.ROLLED_BACK,
+    Mark.WORSENED: Outcome.ROLLED_BACK,
+    Mark.OPEN: Outcome.OPEN,
+    Mark.BACK: Outcome.BACK,
+}
 
 __all__ = ["chart_png", "chart_svg", "decision_html", "defused", "file_name", "timeline_csv"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from selftune import hands
 from selftune.book import Chain, EffectRow
@@ -32,6 +32,7 @@ from selftune.picture import Picture
 from selftune.plan import Act, PlannedMove
 
 PAGE = 20
+T = TypeVar("T", Quote, RiskWarning)
 
 
 class Mark(StrEnum):
@@ -100,10 +101,14 @@ class Timeline:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """What an act would write now, or why the core refuses it."""
+    """What an act would write now, or why the core refuses it.
+
+    `undone`: the newest of the `undone_n` events that it takes back.
+    """
 
     moves: tuple[PlannedMove, ...] = ()
     undone: tuple[Entry, ...] = ()
+    undone_n: int = 0
     refused: Reason | None = None
 
 
@@ -147,6 +152,8 @@ class _Index:
     revertible: frozenset[str]
     open: frozenset[str]
     rows: Mapping[tuple[int, str], EffectRow]
+    quotes: Mapping[str, list[Quote]]
+    warnings: Mapping[str, list[RiskWarning]]
 
 
 # ------------------------------------------------------------------------------- events
@@ -161,9 +168,8 @@ def timeline(
         if (rule is None or e.rule == rule) and (actor is None or e.actor == actor)
     ]
     part = chosen[offset : offset + limit]
-    index = _index(p)
     return Timeline(
-        entries=tuple(_entry(p, e, index) for e in part),
+        entries=_entries(p, part),
         total=len(chosen),
         all=len(events),
         rules=tuple(sorted({e.rule for e in events} | set(p.settings.rules))),
@@ -176,6 +182,11 @@ def entry_of(p: Picture, key: str) -> Entry | None:
     """One event by its key; None when there is none."""
     found = next((e for e in p.snap.records.events if e.key == key), None)
     return _entry(p, found, _index(p)) if found is not None else None
+
+
+def _entries(p: Picture, events: Sequence[RuleEvent]) -> tuple[Entry, ...]:
+    index = _index(p) if events else None
+    return tuple(_entry(p, e, index) for e in events if index is not None)
 
 
 def _index(p: Picture) -> _Index:
@@ -195,7 +206,17 @@ def _index(p: Picture) -> _Index:
         revertible=frozenset(e.key for e in hands.revertible(p)),
         open=frozenset(c.id for c in p.open),
         rows={r.key: r for r in records.effect_rows},
+        quotes=_by_effect(records.quotes),
+        warnings=_by_effect(records.warnings),
     )
+
+
+def _by_effect(records: Sequence[T]) -> dict[str, list[T]]:
+    found: dict[str, list[T]] = {}
+    for r in records:
+        if r.effect is not None:
+            found.setdefault(r.effect, []).append(r)
+    return found
 
 
 def _reverted(d: Decision) -> list[str]:
@@ -228,8 +249,8 @@ def _entry(p: Picture, e: RuleEvent, index: _Index) -> Entry:
         known=rule is not None,
         outside=rule is not None and e.new is not None and rule.clip(e.new) != e.new,
         reasons=reasons_of(reasons.data.get("reasons")) if reasons else (),
-        quotes=tuple(q for q in p.snap.records.quotes if q.effect == e.key),
-        warnings=tuple(w for w in p.snap.records.warnings if w.effect == e.key),
+        quotes=tuple(index.quotes.get(e.key, ())),
+        warnings=tuple(index.warnings.get(e.key, ())),
         deltas=_deltas(p, record, row),
         revertible=e.key in index.revertible,
     )
@@ -325,9 +346,8 @@ def _preview(p: Picture, wanted: Callable[[], tuple[Act, ...]]) -> Preview:
     except UnknownId as no:
         return Preview(refused=no.reason)
     keys = set(keys_of(act.data.get("reverts")))
-    index = _index(p)
-    undone = [e for e in p.snap.records.events if e.key in keys]
-    return Preview(moves=act.moves, undone=tuple(_entry(p, e, index) for e in reversed(undone)))
+    undone = [e for e in reversed(p.snap.records.events) if e.key in keys]
+    return Preview(moves=act.moves, undone=_entries(p, undone[:PAGE]), undone_n=len(undone))
 
 
 def paused_rules(p: Picture) -> tuple[Paused, ...]:

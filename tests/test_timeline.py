@@ -159,6 +159,15 @@ def test_previews_are_what_the_core_would_write(story: Story) -> None:
     assert refused is not None and refused.code == "hand.nothing_to_revert"
 
 
+def test_of_many_undone_changes_the_newest_are_named_and_all_are_counted(story: Story) -> None:
+    first = story.at(0).foreign("risk_max", 0.30)
+    for i in range(1, PAGE + 4):
+        story.at(10.0 * i).foreign("risk_max", 0.30 + i / 1000)
+    to = preview_rollback_to(seen(story), first)
+    assert (len(to.undone), to.undone_n) == (PAGE, PAGE + 3)
+    assert to.undone[0].key == story.events[-1].key
+
+
 # ----------------------------------------------------------------------------- pauses, integrity
 def test_a_pause_and_a_rest_say_until_when(story: Story) -> None:
     now = 0.0
