@@ -106,7 +106,10 @@ def line(item: Item, say: Say, colours: Colours) -> None:
 
 
 def figure(item: Item, say: Say) -> str:
-    """The item's one number with its unit."""
+    """The item's one number with its unit; while evidence is missing, how far it has come."""
+    have, need = item.params.get("n", item.params.get("hours", item.value)), item.params.get("need")
+    if item.grade is Grade.NONE and have is not None and need is not None:
+        return say("readiness.progress", have=have, need=need)
     if item.value is None:
         return say("readiness.no_number")
     return say("readiness.figure", value=item.value, unit=item.unit)
@@ -114,14 +117,16 @@ def figure(item: Item, say: Say) -> str:
 
 def track_html(t: Track, say: Say) -> str:
     """The four tallies side by side, never added up, and how many can tell nothing."""
-    rows = [
-        (say("track.stillness"), say("track.stillness_text", n=t.stillness.n, covered=t.stillness.covered)),
-        (say("track.placebo"), say("track.placebo_text", n=t.placebo.n, improved=t.placebo.improved,
-                                   worsened=t.placebo.worsened)),
-        (say("track.effects"), forecasts(t.effects, say)),
-        (say("track.past"), forecasts(t.past, say)),
-        (say("track.untestable"), say("track.untestable_text", n=t.untestable, total=t.suggestions)),
-    ]  # fmt: skip
+    still, pretend, none = t.stillness, t.placebo, say("track.none_yet")
+    answers = {
+        "stillness": still.n and say("track.stillness_text", n=still.n, covered=still.covered),
+        "placebo": pretend.n
+        and say("track.placebo_text", n=pretend.n, improved=pretend.improved, worsened=pretend.worsened),
+        "effects": forecasts(t.effects, say),
+        "past": forecasts(t.past, say),
+        "untestable": t.suggestions and say("track.untestable_text", n=t.untestable, total=t.suggestions),
+    }
+    rows = [(say(f"track.{name}"), str(text or none)) for name, text in answers.items()]
     return f"<p>{safe(say('track.lead'))}</p>" + facts((q, safe(a)) for q, a in rows)
 
 
@@ -143,7 +148,7 @@ def asked(p: Picture, say: Say) -> None:
         diff = flip(p)
         st.write(say("review.change"))
         if diff:
-            st.code(diff, language="diff")
+            st.code(diff, language="diff", wrap_lines=True)
     st.header(say("review.print_head"))
     st.code(p.settings.digest, language=None, wrap_lines=True)
     st.write(say("review.print"))
@@ -176,7 +181,7 @@ def flip(p: Picture) -> str:
     except (SettingsError, UnicodeDecodeError):
         return ""
     lines = unified_diff(
-        text.splitlines(), after.splitlines(), "self_tuning.yaml", "self_tuning.yaml", lineterm="", n=1
+        text.splitlines(), after.splitlines(), "self_tuning.yaml", "self_tuning.yaml", lineterm="", n=0
     )
     return "\n".join(lines)
 

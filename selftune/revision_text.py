@@ -19,10 +19,11 @@ from selftune.settings import Settings
 DIRECTIONS: Mapping[int, str] = {1: "targets.up", 0: "targets.unknown", -1: "targets.down"}
 FATE_MARKS = {Fate.IN_FORCE: "●", Fate.REPLACED: "○", Fate.LOST: "✕"}
 METRIC_TOPICS = (Topic.TARGET, Topic.GOOD, Topic.WARN, Topic.METRIC_WEIGHT, Topic.HARD)
-REACH_LINE = (
-    '<li style="display:grid;gap:.8rem;align-items:center;'
-    'grid-template-columns:minmax(6rem,12rem) 6.5rem 1fr">'
-)
+REACH_STYLE = """<style>.sx .reach li{display:grid;gap:.2rem .8rem;align-items:center;
+grid-template-columns:minmax(6rem,12rem) 6.5rem 1fr}
+@media (max-width:640px){.sx .reach li{grid-template-columns:1fr auto}
+.sx .reach li>:last-child{grid-column:1/-1}}
+</style>"""
 SIDED = (Topic.TARGET, Topic.BOUND, Topic.HARD)
 
 
@@ -85,7 +86,7 @@ def outside(row: Row, say: Say, values: Mapping[str, float], new: Settings | Non
 def sides_html(sides: Iterable[Sides], settings: Settings, say: Say) -> str:
     """The three sides of a conflict as a table; what both changed differently is marked by a word."""
     heads = "".join(
-        f'<th scope="col">{escape(say(f"targets.side_{k}"))}</th>'
+        f'<th scope="col" style="white-space:nowrap">{escape(say(f"targets.side_{k}"))}</th>'
         for k in ("what", "base", "theirs", "yours")
     )
     body = []
@@ -127,12 +128,12 @@ def strip(found: Reach, metric: str, say: Say, colours: Colours) -> str:
 def reaches_html(found: Mapping[str, Reach], say: Say, colours: Colours) -> str:
     """One line a metric: its name, its share, its strip."""
     lines = "".join(
-        f"{REACH_LINE}<b>{safe(say.metric(m))}</b>"
+        f"<li><b>{safe(say.metric(m))}</b>"
         f'<span class="num">{safe(say("targets.reach", share=r.share)) if r.share is not None else ""}</span>'
         f"{strip(r, m, say, colours)}</li>"
         for m, r in found.items()
     )
-    return f'<ul class="plain reach">{lines}</ul>'
+    return f'{REACH_STYLE}<ul class="plain reach">{lines}</ul>'
 
 
 def reach_change(old: Reach, new: Reach, say: Say) -> str:

@@ -1,11 +1,13 @@
-"""What the tests of pages share: a visitor, a page opened through the frame, and its words."""
+"""What the tests of the acting pages share: a root in one state, a visitor of one role, a page opened."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from selftune import ui
@@ -13,61 +15,56 @@ from selftune.domain import Role
 from selftune.view import Visitor
 from tests.conftest import CHECKOUT
 
-FRAME = CHECKOUT / "selftune" / "frame.py"
-KEY = re.compile(
-    r"\b(?:sugg|hist|desk|check|did|report|mark|guard|hold|why|hand|reason|verdict|phase|banner|frame|chart|trends|need|doing|overview)"
-    r"\.[a-z_]+\b"
-)
+SEOUL = timezone(timedelta(hours=9))
+STATES = ("no_data", "full", "stale", "bad_settings", "no_settings")
+HEADER = "ts,phase_diff,entropy_rate,creative_band,risk_band\n"
 
 
-def be(monkeypatch: pytest.MonkeyPatch, role: Role, name: str = "kim") -> None:
-    """The visitor whom the server knows."""
+def prepare(root: Path, state: str) -> None:
+    """The data root in one state."""
+    if state in ("full", "stale"):
+        end = datetime.now(UTC) - timedelta(minutes=20 if state == "stale" else 0)
+        times = (end - timedelta(seconds=0.2 * k) for k in range(2400, -1, -1))
+        rows = [f"{t.astimezone(SEOUL).isoformat()},0.068,0.262,0.234,0.285\n" for t in times]
+        (root / "logs" / "metrics.csv").write_text(HEADER + "".join(rows), encoding="utf-8")
+    path = root / "configs" / "self_tuning.yaml"
+    if state == "no_settings":
+        path.unlink()
+    if state == "bad_settings":
+        path.write_text(path.read_text(encoding="utf-8").replace("targets:", "tragets:"), encoding="utf-8")
+
+
+def visit(monkeypatch: pytest.MonkeyPatch, role: Role, name: str = "kim") -> None:
+    """The visitor of all runs from now on."""
+    st.cache_resource.clear()
     monkeypatch.setattr(ui, "current_identity", lambda: Visitor(name=name, role=role))
 
 
-def opened(
-    page: str, root: Path, monkeypatch: pytest.MonkeyPatch, language: str = "en", **query: str
-) -> AppTest:
-    """The page as a reader finds it."""
+def opened(page: str, root: Path, monkeypatch: pytest.MonkeyPatch, language: str) -> AppTest:
+    """The page through the frame, as a browser would open it."""
     monkeypatch.setenv("SELFTUNE_ROOT", str(root))
-    at = AppTest.from_file(FRAME, default_timeout=60)
+    at = AppTest.from_file(CHECKOUT / "selftune" / "frame.py", default_timeout=60)
     at.query_params["lang"] = language
     at.run()
-    for name, value in query.items():
-        at.query_params[name] = value
     return at.switch_page(f"../pages/{page}.py").run()
 
 
-def html_on(at: AppTest) -> str:
-    """All HTML of the page without its style."""
-    found = "\n".join(str(h.proto.body) for h in at.get("html"))
-    return re.sub(r"<style>.*?</style>", "", found, flags=re.S)
-
-
 def words_on(at: AppTest) -> str:
-    """All that a reader can read, but what people typed stays in."""
-    kinds = ("title", "header", "subheader", "markdown", "text", "code", "warning", "info", "error")
+    """Every text of the page."""
+    kinds = ("title", "header", "subheader", "markdown", "text", "code", "warning", "info", "metric", "error")
     parts = [str(getattr(e, "label", "") or "") + str(e.value) for k in kinds for e in at.get(k)]
-    parts += [b.label for b in at.button] + [e.label for e in at.get("expander")]
-    return "\n".join([*parts, html_on(at)])
+    fields = [str(e.label) for k in ("number_input", "selectbox", "button") for e in at.get(k)]
+    return "\n".join([*parts, *fields, *(str(h.proto.body) for h in at.get("html"))])
 
 
-def sound(at: AppTest, language: str) -> None:
-    """No exception, one title in the reader's language, no raw key, no unfilled slot, no fault box."""
+def said_well(at: AppTest, language: str) -> str:
+    """The page's words, after the checks that hold for every page: no fault, one heading, no raw key."""
     assert not at.exception
     assert len(at.title) == 1
-    text = words_on(at)
-    assert not KEY.search(re.sub(r"self_tuning\.yaml|safety\.hard|governance\.manual_apply", "", text)), (
-        KEY.search(text)
-    )
-    assert "{" not in text and "(code " not in text and "(코드 " not in text
+    text = re.sub(r"<style>.*?</style>", "", words_on(at), flags=re.S)
+    heads = "targets|draft|review|readiness|track|backtest|revision|revise|nav|desk|problem"
+    raw = rf"\b(?:{heads})\.[a-z]+_?[a-z_]*\b"
+    assert not re.findall(raw, text.replace("targets.risk_band", "").replace("readiness.luck", "")), text
+    assert "{" not in text and "(code " not in text and "(코드 " not in text, text
     assert bool(re.search("[가-힣]", at.title[0].value)) is (language == "ko")
-    assert "page fault" not in text and "이 부분을 보여 드리지 못했습니다" not in text
-    assert "This part could not be shown" not in text
-
-
-def button(at: AppTest, key: str) -> object:
-    """The button whose key begins so."""
-    found = [b for b in at.button if str(b.key).startswith(key)]
-    assert found, f"no button {key} among {[b.key for b in at.button]}"
-    return found[0]
+    return text
