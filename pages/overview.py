@@ -22,7 +22,7 @@ from selftune.past import past
 from selftune.picture import Picture
 from selftune.trends import events_in, marks
 from selftune.view import CARD_WINDOW_S, DataAge, MetricCard, Standing, metric_card, worst
-from selftune.whereabouts import watches, where
+from selftune.whereabouts import where
 
 ui.require()
 
@@ -183,7 +183,7 @@ def charts() -> None:
     with left, st.container(key="score_box"):
         score(now, p, say)
     with right, st.container(border=True, key="where"):
-        st.html(block(f"<h2>{safe(say('overview.where'))}</h2>", where_html(where(p), watches(p), say)))
+        st.html(block(f"<h2>{safe(say('overview.where'))}</h2>", where_html(where(p), say)))
 
 
 def main_chart(now: Now, p: Picture, say: Say) -> None:

@@ -15,7 +15,7 @@ from selftune.access import Action
 from selftune.domain import Role
 from selftune.office import Office
 from tests.pages.acting import be, button, opened, sound, words_on
-from tests.pages.roots import NASTY, harm, propose_rollback, suggest, write_metrics
+from tests.pages.roots import NASTY, harm, propose_rollback, suggest, write_event, write_metrics
 
 EVERY_PAGE = ("overview", "trends", "suggestions", "history", "help")
 
@@ -97,6 +97,7 @@ def test_what_needs_you(
     if what == "suggestion":
         suggest(root)
     if what == "rollback":
+        write_event(root, "risk_max", 0.35, 0.33, minutes_ago=5, actor="park")
         propose_rollback(root)
     if what == "paused":
         harm(root, "risk_max", 3)
