@@ -21,7 +21,7 @@ from selftune.domain import (
     long_name,
     short_name,
 )
-from selftune.judging import warn_breach
+from selftune.judging import direction, warn_breach
 from selftune.records import stamp
 from selftune.wording import Catalogue, render, sentence, word
 
@@ -70,9 +70,10 @@ def quote(event: RuleEvent, effect: Effect, report: VerdictReport, settings: Set
           language: str | None = None) -> JsonDict | None:
     """The evidence sentence of one event without its ts; None when no metric could be measured.
 
-    It names the metric that moved most, counted in improvements that matter (`settings.good`).
+    It names the metric that moved most, counted in improvements that matter (`settings.good`); of an
+    improvement one that improved, or the sentence would praise what got worse.
     """
-    telling = _most_telling(effect, settings)
+    telling = _most_telling(effect, settings, gained=report.verdict is Verdict.IMPROVED)
     if telling is None or telling.delta is None:
         return None
     lang = language or settings.language
@@ -101,9 +102,16 @@ def confidence(report: VerdictReport, telling: MetricEffect) -> float:
     return round(min(1.0, max(0.0, found)), 3)
 
 
-def _most_telling(effect: Effect, settings: Settings) -> MetricEffect | None:
+def _most_telling(effect: Effect, settings: Settings, *, gained: bool) -> MetricEffect | None:
     known = [e for e in effect.metrics.values() if e.state in _KNOWN and e.delta is not None]
+    if gained:
+        known = [e for e in known if _gain(e, settings) > 0] or known
     return max(known, key=lambda e: abs(e.delta or 0.0) / settings.good.get(e.metric, 1.0), default=None)
+
+
+def _gain(e: MetricEffect, settings: Settings) -> float:
+    target = settings.targets.get(e.metric)
+    return 0.0 if target is None or e.delta is None else direction(target, e.pre_mean) * e.delta
 
 
 def _sentence(event: RuleEvent, telling: MetricEffect, lang: str, words: Catalogue) -> str:

@@ -2,7 +2,6 @@
 
 Answers "what do the files say?" and "write this if nothing moved". Never decides anything.
 The rationale is on disk before the rule moves: decisions, then events, then evidence.
-Not here yet: rotation of the decision log at 50 MB (promise F17).
 """
 
 from __future__ import annotations

@@ -154,3 +154,11 @@ def test_both_languages_have_the_same_keys_and_slots() -> None:
     ours = {k: v for k, v in WORDS["ko"].items() if k.startswith("quote.")}
     assert ours and {k: slots(v) for k, v in ours.items()} == {
         k: slots(v) for k, v in WORDS["en"].items() if k.startswith("quote.")}
+
+
+def test_the_sentence_of_an_improvement_names_a_metric_that_improved(settings: Settings) -> None:
+    worse, better = measured("entropy_rate", 0.05), measured("risk_band", -0.012)
+    said = evidence.quote(an_event(), an_effect(worse, better), a_report(), settings, WORDS, "en")
+    assert said is not None
+    assert "Risk band" in said["quote"]
+    assert "0.012" in said["quote"]
