@@ -46,10 +46,10 @@ def data_root(root: Path, minutes: float = 12) -> Path:
     return root
 
 
-def serve(root: Path, log: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """(process, address) of `streamlit run app.py` once it answers."""
+def serve(root: Path, log: Path, role: str = "operator") -> tuple[subprocess.Popen[bytes], str]:
+    """(process, address) of `streamlit run app.py` for this role once it answers."""
     port = free_port()
-    env = {**os.environ, "SELFTUNE_ROOT": str(root), "SELFTUNE_ROLE": "operator", "PYTHONUTF8": "1"}
+    env = {**os.environ, "SELFTUNE_ROOT": str(root), "SELFTUNE_ROLE": role, "PYTHONUTF8": "1"}
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
