@@ -147,7 +147,7 @@ def chosen(p: Picture, now: Now, say: Say) -> None:
                 then_html(values_at(p, e.key), p.life.values, say),
             )
         )
-        with st.container(horizontal=True, gap="small", key="chosen_more"):
+        with st.container(horizontal=True, gap="small", vertical_alignment="center", key="chosen_more"):
             if e.decision and p.decision(e.decision) is not None:
                 st.page_link(str(SUGGESTIONS), label=say("hist.decision"), icon=":material/lightbulb:",
                              query_params={"d": e.decision})  # fmt: skip
@@ -174,7 +174,10 @@ def buttons(e: Entry, p: Picture, say: Say) -> None:
             deskwork.ask("rollback_to", e.key)
     if not allowed:
         st.html(block(f"<p>{safe(say('hist.ask_operator'))}</p>"))
-    elif not can_one:
+        return
+    if to.refused is not None:
+        st.html(block(f"<p>{safe(say('hist.already_here'))}</p>"))
+    if not can_one:
         why = (
             "hist.already_back"
             if e.mark is Mark.ROLLED_BACK

@@ -50,6 +50,7 @@ color-mix(in srgb,currentColor 30%,transparent);padding:.1rem 0 .1rem .7rem;marg
 .sx th,.sx td{text-align:left;padding:.3rem .8rem .3rem 0;vertical-align:top;
 border-bottom:1px solid color-mix(in srgb,currentColor 15%,transparent)}
 .sx .scroll{overflow-x:auto}
+.sx a{color:inherit}
 .sx code{overflow-wrap:anywhere}
 @media (max-width:640px){.sx dl.facts{grid-template-columns:1fr;gap:.1rem}.sx .facts dd{margin:0 0 .5rem}}
 </style>"""

@@ -14,7 +14,7 @@ from selftune.access import Action
 from selftune.domain import Role, Verdict
 from selftune.office import Office
 from selftune.timeline import PAGE
-from tests.pages.acting import be, button, html_on, opened, sound, words_on
+from tests.pages.reader import be, button, html_on, opened, sound, words_on
 from tests.pages.roots import NASTY, harm, judge, suggest, write_event, write_metrics
 
 STATES = ("no_data", "events", "bad_settings", "judged", "rolled_back", "paused", "broken", "many", "odd")
@@ -198,6 +198,7 @@ def test_what_was_rolled_back_is_not_rolled_back_again(root: Path, monkeypatch: 
     for key, words in zip(keys(root), ("was rolled back already", "itself is not rolled back"), strict=True):
         at = opened("history", root, monkeypatch, e=key)
         assert button(at, "rollback_one").disabled and words in words_on(at)
+    assert button(at, "rollback_to").disabled and "are in force now" in words_on(at)
 
 
 def test_filters_live_in_the_address(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from selftune import catalogue, hands
 from selftune.access import Action
 from selftune.domain import Role
 from selftune.office import Office
-from tests.pages.acting import be, button, opened, sound, words_on
+from tests.pages.reader import be, button, opened, sound, words_on
 from tests.pages.roots import NASTY, harm, propose_rollback, suggest, write_event, write_metrics
 
 EVERY_PAGE = ("overview", "trends", "suggestions", "history", "help")

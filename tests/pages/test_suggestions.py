@@ -14,7 +14,7 @@ from selftune import catalogue, hands
 from selftune.access import Action
 from selftune.domain import Role, Verdict
 from selftune.office import Office
-from tests.pages.acting import be, button, html_on, opened, sound, words_on
+from tests.pages.reader import be, button, html_on, opened, sound, words_on
 from tests.pages.roots import (
     MET,
     NASTY,

@@ -14,7 +14,7 @@ from selftune import catalogue, hands
 from selftune.access import Action
 from selftune.domain import Role, Verdict
 from selftune.office import Office
-from tests.pages.acting import be, opened, sound, words_on
+from tests.pages.reader import be, opened, sound, words_on
 from tests.pages.roots import judge, suggest, write_event, write_metrics
 
 STATES = ("no_data", "quiet", "events", "judged", "stale", "bad_settings")
