@@ -118,7 +118,7 @@ def live_part(base: str) -> None:
             st.write(say("targets.stale_form"))
             if st.button(say("targets.reload_button"), key="targets_reload"):
                 go(None)
-    st.subheader(say("targets.reach_head"))
+    st.header(say("targets.reach_head"))
     found = {m: reach(p.snap.coarse, t) for m, t in p.settings.targets.items()}
     known = [r for r in found.values() if r.share is not None]
     st.html(block(reaches_html(found, say, ui.look(now).colours)))

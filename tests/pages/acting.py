@@ -10,7 +10,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from selftune import ui
+from selftune import catalogue, ui
 from selftune.domain import Role
 from selftune.view import Visitor
 from tests.conftest import CHECKOUT
@@ -62,6 +62,7 @@ def said_well(at: AppTest, language: str) -> str:
     assert not at.exception
     assert len(at.title) == 1
     text = re.sub(r"<style>.*?</style>", "", words_on(at), flags=re.S)
+    assert catalogue.load()[language]["frame.fault_title"] not in text, text  # a fault stays inside its part
     heads = "targets|draft|review|readiness|track|backtest|revision|revise|nav|desk|problem"
     raw = rf"\b(?:{heads})\.[a-z]+_?[a-z_]*\b"
     assert not re.findall(raw, text.replace("targets.risk_band", "").replace("readiness.luck", "")), text

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from selftune.book import Batch
 from selftune.catalogue import LANGUAGES
 from selftune.config import edit, parse
 from selftune.domain import Role
+from selftune.ledger import FileLedger
+from selftune.picture import Picture
 from selftune.revising import save
 from selftune.runtime import Root
 from tests.pages.acting import STATES, opened, prepare, said_well, visit, words_on
@@ -182,3 +186,42 @@ def test_a_role_that_was_taken_away_meanwhile_saves_nothing(
     visit(monkeypatch, Role.VIEWER)
     saved(at)
     assert text_of(root) == before and not (root / APPROVALS).exists()
+
+
+def armed(root: Path) -> None:
+    """The root live on a loan, as the review will write it."""
+    text = edit(text_of(root), {"strategy.dry_run": False})
+    (root / SETTINGS).write_text(text, encoding="utf-8")
+    until = (datetime.now(UTC) + timedelta(hours=5)).isoformat()
+    record = {
+        "kind": "arm", "by": "lee", "role": "reviewer", "settings": parse(text).digest, "values": {},
+        "loan": {"changes": 5, "displacement": 6, "until": until},
+    }  # fmt: skip
+    FileLedger(root, timezone="UTC").commit(Batch(governance=(record,)), None)
+
+
+def test_in_live_mode_the_preview_says_that_saving_disarms_and_it_does(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visit(monkeypatch, Role.OPERATOR)
+    prepare(root, "full")
+    armed(root)
+    assert Picture(Root(root).snapshot()).mode.live
+    at = changed(opened("targets", root, monkeypatch, "en"), cooldown_s=200.0)
+    assert any("ends that approval" in w.value for w in at.warning)
+    saved(at)
+    assert not Picture(Root(root).snapshot()).mode.live
+
+
+def test_odd_records_of_others_do_not_break_the_page(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    visit(monkeypatch, Role.OPERATOR)
+    odd = [
+        {"key": 'a."b', "old": 1, "new": "<i>x</i>"}, {"key": "rules.gone.max", "old": 0.1, "new": 0.2},
+        {"key": None}, "text", {"key": "targets.risk_band.max", "old": True, "new": [1]},
+    ]  # fmt: skip
+    record = {"kind": "edit", "by": HOSTILE, "role": "operator", "after": "../../x", "changes": odd}
+    FileLedger(root, timezone="UTC").commit(
+        Batch(governance=(record, {**record, "changes": 7, "reason": 3})), None
+    )
+    text = said_well(opened("targets", root, monkeypatch, "en"), "en")
+    assert "<script>" not in text and "<i>x" not in text
