@@ -1,24 +1,119 @@
-"""Pictures of every page (language, theme, width) into the git-ignored `shots/`: `make shots`.
+"""Pictures of every page (language, theme, width) and of the first page's states into `shots/`: `make shots`.
 
-Serves a data root of its own on loopback, so that what is shown does not depend on this machine's.
+Serves data roots of its own on loopback, so that what is shown does not depend on this machine's: the
+demo with its loop for the pages, and small roots for the states (empty, stale, broken settings, …).
+`python -m tests.browser.shots overview trends` takes only these pages.
 """
 
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
-from tests.browser.conftest import CHROMIUM_ARGS, data_root, serve
+from tests.browser.conftest import CHROMIUM_ARGS, data_root, free_port, serve
 from tests.browser.test_smoke import PATHS, PHONE, SIZES
 from tests.conftest import CHECKOUT
 
+WARM_UP_S = 100.0  # the demo's first watched change by then has its verdict, or a suggestion stands
+LONGEST_PX = 4000
 
-def main() -> int:
+
+@contextmanager
+def demo(folder: Path) -> Iterator[str]:
+    """The address of the demo with plant, loop and dashboard."""
+    port = free_port()
+    command = ["--root", str(folder), "up", "--demo", "--role", "operator", "--port", str(port)]
+    with (folder / "up.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "selftune", *command], cwd=CHECKOUT, stdout=log, stderr=subprocess.STDOUT
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{url}/healthz", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        time.sleep(WARM_UP_S)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@contextmanager
+def state(folder: Path, name: str) -> Iterator[str]:
+    """The address of a small root in one state, without a loop."""
+    root = data_root(folder / name, 14)
+    metrics, settings = root / "logs" / "metrics.csv", root / "configs" / "self_tuning.yaml"
+    if name == "empty":
+        metrics.unlink()
+    if name == "stale":
+        lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+        until = (datetime.now(UTC) - timedelta(minutes=4)).isoformat()
+        keep = [
+            x
+            for x in lines[1:]
+            if datetime.fromisoformat(x.split(",")[0]).astimezone(UTC).isoformat() < until
+        ]
+        metrics.write_text(lines[0] + "".join(keep), encoding="utf-8")
+    if name == "settings":
+        text = settings.read_text(encoding="utf-8").replace("targets:", "tragets:")
+        settings.write_text(text, encoding="utf-8")
+    if name == "chain":
+        line = '{"v":1,"ts":"2026-01-01T00:00:00+09:00","kind":"stop","by":"x","prev":"' + "f" * 64 + '"}\n'
+        (root / "controls" / "approvals.jsonl").write_text(line, encoding="utf-8")
+    process, url = serve(root, folder / f"{name}.log")
+    try:
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def take(browser: Browser, url: str, file: Path, *, language: str, scheme: str, size: str) -> None:
+    """One picture of one page, as long as the page is."""
+    width, height = SIZES[size]
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if scheme == "dark" else "light",
+        locale="ko-KR" if language == "ko" else "en-US",
+        user_agent=PHONE if size == "phone" else None,
+    )
+    page = context.new_page()
+    page.goto(url)
+    page.wait_for_selector("h1", timeout=60_000)
+    page.wait_for_timeout(3000)
+    for _ in range(2):  # charts that come into view make the page longer once more
+        whole = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollHeight")
+        page.set_viewport_size({"width": width, "height": min(LONGEST_PX, max(height, whole))})
+        page.wait_for_timeout(1000)
+    page.screenshot(path=file)
+    context.close()
+
+
+def pages(browser: Browser, url: str, out: Path, wanted: list[str], say: Callable[[str], None]) -> None:
+    """Every page in both languages, themes and widths."""
+    for name in wanted:
+        for language, scheme, size in product(("ko", "en"), ("light", "dark"), SIZES):
+            file = out / f"{name}_{language}_{scheme}_{size}.png"
+            take(browser, url + PATHS[name], file, language=language, scheme=scheme, size=size)
+        say(name)
+
+
+def main(arguments: list[str]) -> int:
     """0 when every picture was taken."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if not chromium:
@@ -29,33 +124,23 @@ def main() -> int:
         return 1
     out = CHECKOUT / "shots"
     out.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        process, url = serve(data_root(Path(folder) / "root", 40), Path(folder) / "server.log")
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
+        folder = Path(name)
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGS)
         try:
-            for name, language, scheme, size in product(PATHS, ("ko", "en"), ("light", "dark"), SIZES):
-                width, height = SIZES[size]
-                page = browser.new_context(
-                    viewport={"width": width, "height": height},
-                    color_scheme="dark" if scheme == "dark" else "light",
-                    locale="ko-KR" if language == "ko" else "en-US",
-                    user_agent=PHONE if size == "phone" else None,
-                ).new_page()
-                page.goto(url + PATHS[name])
-                page.wait_for_selector("h1", timeout=30_000)
-                page.wait_for_timeout(1500)
-                whole = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollHeight")
-                page.set_viewport_size({"width": width, "height": min(4000, max(height, whole))})
-                page.wait_for_timeout(700)
-                page.screenshot(path=out / f"{name}_{language}_{scheme}_{size}.png")
-                page.context.close()
+            for what in ("empty", "stale", "settings", "chain") if not arguments else ():
+                with state(folder, what) as url:
+                    for language, size in (("ko", "wide"), ("en", "phone")):
+                        file = out / f"state_{what}_{language}_{size}.png"
+                        take(browser, url, file, language=language, scheme="light", size=size)
+                print(what)
+            with demo(folder) as url:
+                pages(browser, url, out, arguments or list(PATHS), print)
         finally:
             browser.close()
-            process.terminate()
-            process.wait(timeout=20)
     print(f"pictures in {out}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
