@@ -25,7 +25,7 @@ from selftune.seen import Seen
 QUIET_S = 300.0  # loop.md (c): seconds without any other event before the change
 PAST = 60  # quiet windows that a forecast of stillness looks back on
 LEAST_PAST = 6
-PLACEBOS = 24  # judged anew at each look: only what the samples in memory reach back to
+PLACEBOS = 8  # each costs a measurement, and the samples in memory reach back half an hour only
 Z95 = 1.959964
 
 

@@ -52,6 +52,7 @@ LAYERS: dict[int, list[str]] = {
         chart_kit chart_parts charts effect_charts
         view desk office ui web frame switch
         needs past trends
+        revision_text
         deskwork markup card_text event_text report
     """.split(),
 }
