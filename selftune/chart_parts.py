@@ -249,11 +249,17 @@ def blind_words(span: Span, say: Say) -> str:
     return "" if span.blind_ms is None else " " + say("chart.blind")
 
 
+def window_columns(span: Span, zone: str) -> dict[str, Columns]:
+    """The data of `span_layer` alone: a browser knows no dataset that its specification never names."""
+    return {"window": {"t": wall_times([span.start_ms, span.end_ms], zone)}}
+
+
 def span_columns(span: Span, zone: str) -> dict[str, Columns]:
+    """The data of `span_layer` and `blind_layer`."""
     blind = span.blind_ms is not None and span.blind_ms < span.end_ms
     start = span.blind_ms if blind and span.blind_ms is not None else span.end_ms
     return {
-        "window": {"t": wall_times([span.start_ms, span.end_ms], zone)},
+        **window_columns(span, zone),
         "blind": {
             # Without a blind stretch its width is nothing; an empty dataset would make Vega complain.
             "t": wall_times([max(start, span.start_ms)], zone),

@@ -48,12 +48,14 @@ from selftune.chart_parts import (
     spread_band,
     time_axis,
     value_axis,
+    window_columns,
 )
 from selftune.domain import Rule, Target
 from selftune.downsample import Buckets
 
 PANEL_HEIGHT = 96
 STRIP_HEIGHT = 36
+FIGURES_PX = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,13 +119,17 @@ def _panels_spec(
     room: tuple[bool, ...],
 ) -> JsonDict:
     brush = alt.selection_interval(name="brush", encodings=["x"])
-    visible = alt.Scale(domain=brush)
+    room_for_figures: list[Any] = [
+        FIGURES_PX,
+        {"expr": "width"},
+    ]  # the figures of the y axis stand on the picture
+    visible = alt.Scale(domain=brush, range=room_for_figures)
     last = len(names) - 1
     panels = [
         _panel(look, i, name, words, visible, top=i == 0, bottom=i == last, room=room[i])
         for i, name in enumerate(names)
     ]
-    x = time_axis()
+    x = time_axis(alt.Scale(range=room_for_figures))
     line = (
         alt.Chart(alt.NamedData("buckets"))
         .mark_line(color=look.colours.muted, strokeWidth=1)
@@ -344,7 +350,7 @@ def rule_traces(traces: Sequence[RuleTrace], span: Span, *, look: Look, say: Say
         datasets={
             "steps": {"panel": steps["panel"], "t": wall_times(steps["ms"], look.zone), "v": steps["v"]},
             "bounds": bounds,
-            **span_columns(span, look.zone),
+            **window_columns(span, look.zone),
         },
         alt=say("chart.traces_alt", rules=", ".join(names) or "–", span=where),
         sentence=say("chart.traces_sentence", span=where),

@@ -29,7 +29,7 @@ from selftune.chart_kit import (
     span_text,
     wall_times,
 )
-from selftune.chart_parts import Span, finish, quoted, span_columns, span_layer, time_axis
+from selftune.chart_parts import Span, finish, quoted, span_layer, time_axis, window_columns
 from selftune.domain import Rule
 
 ROW_HEIGHT = 38
@@ -202,7 +202,7 @@ def cumulative(gains: Sequence[RuleGain], span: Span, *, look: Look, say: Say) -
         datasets={
             "sums": {"t": wall_times(data["ms"], look.zone), **{k: data[k] for k in ("v", "rule", "event")}},
             "zero": _at("zero", 0.0, data["v"]),
-            **span_columns(span, look.zone),
+            **window_columns(span, look.zone),
         },
         alt=say("chart.cumulative_alt", span=where, totals=totals),
         sentence=say("chart.cumulative_sentence"),

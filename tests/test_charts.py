@@ -60,6 +60,16 @@ def test_specification_is_shared_and_only_data_change() -> None:
         assert "datasets" not in view.spec, f"{name} carries data of its own"
 
 
+def test_no_dataset_moves_that_the_specification_does_not_know() -> None:
+    """In a browser the first renewal of such a dataset is an error; an empty one is never renewed."""
+    for name, view in charts("full", looks()[0], say_in("en")):
+        spec = json.dumps(view.spec)
+        unknown = [
+            d for d, c in view.datasets.items() if f'"name": "{d}"' not in spec and any(map(len, c.values()))
+        ]
+        assert unknown == [], name
+
+
 def test_no_specification_asks_another_origin() -> None:
     for look in looks()[:2]:
         for _, view in charts("full", look, say_in(look.language)):

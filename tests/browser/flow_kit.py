@@ -155,7 +155,7 @@ def reader(browser: Browser, url: str) -> Iterator[Reader]:
         yield found
     finally:
         context.close()
-    assert found.noise == []
+    assert found.noise == [], "\n".join(found.noise)
 
 
 def _listen(r: Reader) -> None:

@@ -235,14 +235,3 @@ def test_a_viewer_sees_everything_and_has_nothing_to_press(tmp_path: Path, brows
                 me.open(path)
                 expect(me.key("banner")).to_contain_text("please ask an operator")
                 expect(me.keys("banner_")).to_have_count(0)
-
-
-# ------------------------------------------------------------------------------- the loop dies
-def test_the_banner_says_within_seconds_that_the_loop_was_killed(desk: Desk, operator: Reader) -> None:
-    with looping(desk.root) as loop:
-        operator.open("/help")
-        banner = operator.key("banner")
-        expect(banner).to_contain_text(re.compile("Loop (alive|waiting)"))
-        loop.kill()
-        loop.wait()
-        expect(banner).to_contain_text("Loop stopped", timeout=15_000)
