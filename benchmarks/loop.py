@@ -1,7 +1,7 @@
-"""What does one cycle cost, and does it care how long the history is? (scale.md T1, T2, T3, T10)
+"""What does one cycle cost, and does it care how long the history is? (scale.md T1, T2, T3, T8, T10)
 
-    python benchmarks/loop.py --quick     # 1e5 and 1e6 rows, half a minute
-    python benchmarks/loop.py             # and 1e7 (600 MB in a temporary folder)
+    python benchmarks/loop.py --quick     # 1e5 and 1e6 rows, two minutes
+    python benchmarks/loop.py             # and 1e7 (600 MB in a temporary folder), six minutes
 
 A *cycle* here is the stream's part of the loop: five new rows are read, and two 90 s windows of four
 metrics are averaged for a pending event. The same numbers are then made as the seed makes them, by
@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the child is 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import ledger, whole_loop
 from selftune.samples import SampleStream, last_ts, read_around, read_range
 from selftune.series import Series
 
@@ -219,6 +220,27 @@ def main() -> None:
         child = [sys.executable, __file__, "--day", str(day)]
         out = subprocess.run(child, check=True, capture_output=True, text=True).stdout.split()
     report(found, *map(float, out))
+    for name, value, target in ledger_rows(rounds=1 if options.quick else 3):
+        print(f"{name:44}{value:14.2f}   {target}")
+    whole_loop.report(whole_loop.measure(60.0 if options.quick else 180.0))
+
+
+def ledger_rows(rounds: int) -> list[tuple[str, float, str]]:
+    """T8, by the ledger's own benchmark; rounds are interleaved, so that a busy machine is equally unkind."""
+    kinds = ("append", "sqlite", "commit")
+    rates: dict[str, list[float]] = {kind: [] for kind in kinds}
+    with tempfile.TemporaryDirectory(prefix="selftune-bench-") as folder:
+        for i in range(rounds):
+            for kind in kinds:
+                rates[kind].append(ledger.per_second(kind, folder, f"{kind}{i}", writers=8, seconds=3))
+        whole, one = ledger.reading(folder, lines=100_000)
+    rate = {kind: statistics.median(found) for kind, found in rates.items()}
+    return [
+        ("T8 8 writers, locked append / SQLite full", rate["append"] / rate["sqlite"], ">= 5"),
+        ("T8 8 writers, whole commit / SQLite full", rate["commit"] / rate["sqlite"], ""),
+        ("    locked appends a second", rate["append"], ""),
+        ("T8 1e5 events read anew / one new event", whole / one, ">= 1000"),
+    ]
 
 
 LABELS = {
