@@ -74,9 +74,11 @@ def test_page_in_a_browser(
     page = context.new_page()
     noise = listen(page, server)
     page.goto(server + PATHS[name])
-    page.wait_for_selector("h1", timeout=30_000)
+    page.wait_for_selector("h1", timeout=60_000)
     if name == "overview":
-        page.wait_for_selector("[data-testid=stVegaLiteChart] svg, [data-testid=stVegaLiteChart] canvas")
+        page.wait_for_selector(
+            "[data-testid=stVegaLiteChart] svg, [data-testid=stVegaLiteChart] canvas", timeout=60_000
+        )
     page.wait_for_timeout(800)
     sizes = page.evaluate(
         "() => (m => [m.scrollWidth, m.clientWidth])(document.querySelector('[data-testid=stMain]'))"
@@ -96,7 +98,7 @@ def test_times_are_those_of_the_settings_not_of_the_browser(server: str, browser
     for zone in ("America/New_York", "Asia/Seoul"):
         page = browser.new_context(timezone_id=zone, viewport={"width": 1400, "height": 900}).new_page()
         page.goto(server)
-        page.wait_for_selector("[data-testid=stVegaLiteChart] svg text")
+        page.wait_for_selector("[data-testid=stVegaLiteChart] svg text", timeout=60_000)
         page.wait_for_timeout(500)
         texts = page.locator("[data-testid=stVegaLiteChart] svg text").all_text_contents()
         page.context.close()
@@ -110,10 +112,10 @@ def test_language_link_is_remembered(server: str, browser: Browser) -> None:
     page = browser.new_context(locale="ko-KR", viewport={"width": 1400, "height": 900}).new_page()
     page.goto(f"{server}/help")
     page.get_by_role("link", name="English").click()
-    page.wait_for_selector("h1:has-text('How selftune works')", timeout=20_000)
+    page.wait_for_selector("h1:has-text('How selftune works')", timeout=60_000)
     assert page.url == f"{server}/help"
     page.goto(server)
-    page.wait_for_selector("h1", timeout=20_000)
+    page.wait_for_selector("h1", timeout=60_000)
     title = page.locator("h1").first.inner_text()
     page.context.close()
     assert not re.search("[가-힣]", title)
@@ -124,12 +126,12 @@ def test_a_tick_changes_the_chart_in_place(server: str, browser: Browser) -> Non
     page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
     page.goto(server)
     drawn = ".st-key-overview_chart_box [data-testid=stVegaLiteChart] svg"
-    page.wait_for_selector(drawn, timeout=20_000)
+    page.wait_for_selector(drawn, timeout=60_000)
     age = ".st-key-banner"
     before = page.locator(age).inner_text()
     page.evaluate(f"() => {{ document.querySelector('{drawn}').dataset.mine = 'yes' }}")
     page.wait_for_function(
-        "before => document.querySelector('.st-key-banner').innerText !== before", arg=before, timeout=20_000
+        "before => document.querySelector('.st-key-banner').innerText !== before", arg=before, timeout=60_000
     )
     page.wait_for_timeout(1500)
     assert page.evaluate(f"() => document.querySelector('{drawn}').dataset.mine") == "yes"
