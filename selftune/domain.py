@@ -136,6 +136,12 @@ class Verdict(StrEnum):
     IMPROVED = "IMPROVED"
 
 
+def verdict_of(said: object) -> Verdict:
+    """The verdict that a record names; one that it does not name, or that nobody knows, proves nothing."""
+    known = Verdict.__members__
+    return known[said] if isinstance(said, str) and said in known else Verdict.INCONCLUSIVE
+
+
 class DataState(StrEnum):
     """Why an effect has numbers, or has none."""
 

@@ -16,7 +16,7 @@ from math import inf
 from typing import Any
 
 from selftune.config import Settings
-from selftune.domain import Decision, Origin, Phase, RuleEvent, Verdict
+from selftune.domain import Decision, Origin, Phase, RuleEvent, Verdict, verdict_of
 
 HARM_MEMORY_S = 24 * 3600.0  # loop.md: consecutive proven harm of one rule within 24 h
 PAUSES_S = (3600.0, 6 * 3600.0, inf)  # then until a person releases it
@@ -505,7 +505,7 @@ class _Fold:
     def _verdict(self, d: Decision) -> None:
         change = self.changes.get(str(d.data.get("change"))) if d.data.get("change") else None
         if d.act == "evaluate" and change is not None:
-            verdict = Verdict(d.data.get("verdict", Verdict.INCONCLUSIVE))
+            verdict = verdict_of(d.data.get("verdict"))
             ended = change.ended
             if change.kind not in OURS and verdict is Verdict.IMPROVED:
                 ended = Phase.CONFIRMED

@@ -23,6 +23,7 @@ from selftune.domain import (
     WindowStat,
     long_name,
     short_name,
+    verdict_of,
 )
 from selftune.effects import measure, window_stat
 from selftune.guards import Situation, check_loop
@@ -300,7 +301,7 @@ class Picture:
                 rule=c.rules[0],
                 step=(c.moves[0].new if c.moves[0].new is not None else c.moves[0].old) - c.moves[0].old,
                 deltas=deltas_of(d.data, self.settings),
-                verdict=Verdict(d.data.get("verdict", Verdict.INCONCLUSIVE)),
+                verdict=verdict_of(d.data.get("verdict")),
             )
             for c, d in self.judged[-LESSONS:]
             if len(c.moves) == 1

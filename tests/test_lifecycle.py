@@ -578,3 +578,13 @@ def test_a_decision_without_after_is_placed_by_its_time(story: Story) -> None:
     found = story.life.change(step)
     assert found is not None
     assert found.verdict is Verdict.NEUTRAL
+
+
+def test_a_verdict_word_nobody_knows_proves_nothing() -> None:
+    """A foreign or newer line must not end the picture in an exception."""
+    from selftune.domain import Verdict, verdict_of
+
+    assert [verdict_of(x) for x in ("SUPERB", None, 3, ["IMPROVED"], "IMPROVED")] == [
+        *[Verdict.INCONCLUSIVE] * 4,
+        Verdict.IMPROVED,
+    ]
