@@ -46,12 +46,34 @@ def settings() -> Settings:
     """The defaults, with the four copies of one series as metrics."""
     return Settings(
         targets={name: Target(metric=name, max=0.0) for name in STEPS},
-        rules={}, weights={}, good={}, warn={},
-        phase_bad=None, hard={}, dry_run=True, max_concurrent_changes=1, policy=PolicyName.NONE,
-        auto_rollback=True, confirm=Confirm.STANDARD, excursion=ExcursionBudget(), rollback_limit=3,
-        proposal_ttl_s=600, resolution=6, observe_window_s=R, min_samples=120, cooldown_s=120, settle_s=W,
-        history_s=H, timezone="UTC", language="en", rate_hz=RATE_HZ, max_age_s=5, metrics_source="",
-        governance=Governance(), retention_days=None, digest="",
+        rules={},
+        weights={},
+        good={},
+        warn={},
+        phase_bad=None,
+        hard={},
+        dry_run=True,
+        max_concurrent_changes=1,
+        policy=PolicyName.NONE,
+        auto_rollback=True,
+        confirm=Confirm.STANDARD,
+        excursion=ExcursionBudget(),
+        rollback_limit=3,
+        proposal_ttl_s=600,
+        resolution=6,
+        observe_window_s=R,
+        min_samples=120,
+        cooldown_s=120,
+        settle_s=W,
+        history_s=H,
+        timezone="UTC",
+        language="en",
+        rate_hz=RATE_HZ,
+        max_age_s=5,
+        metrics_source="",
+        governance=Governance(),
+        retention_days=None,
+        digest="",
     )
 
 
@@ -225,8 +247,14 @@ def ours(data: dict[str, Floats], before: int) -> dict[str, Answer | None]:
     """selftune.effects.measure."""
     n = len(next(iter(data.values())))
     ts = ((np.arange(n) - before) * (1000 // RATE_HZ) + 10_000_000).astype(np.int64)
-    effect = measure(Series(ts_ms=ts, values=data), SETTINGS, event_ms=10_000_000, keys=("e",), others_ms=(),
-                     now_ms=10_000_000 + R * 1000)
+    effect = measure(
+        Series(ts_ms=ts, values=data),
+        SETTINGS,
+        event_ms=10_000_000,
+        keys=("e",),
+        others_ms=(),
+        now_ms=10_000_000 + R * 1000,
+    )
     out: dict[str, Answer | None] = {}
     for name, m in effect.metrics.items():
         if m.state is DataState.CONSTANT:
@@ -366,8 +394,10 @@ class Tally:
             return f"{100 * k / n:.1f}"
 
         return [
-            str(self.events), f"{100 * self.answers / max(1, self.copies):.0f}",
-            share(self.alarms), f"{100 * self.covered / (3 * n):.1f}",
+            str(self.events),
+            f"{100 * self.answers / max(1, self.copies):.0f}",
+            share(self.alarms),
+            f"{100 * self.covered / (3 * n):.1f}",
             f"{share(self.power1)} / {share(self.power2)}",
             f"{np.median(self.widths) if self.widths else np.nan:.2f}",
             f"{np.median(self.errors) if self.errors else np.nan:+.2f}",
@@ -378,9 +408,21 @@ class Tally:
         ]
 
 
-HEAD = ["series", "estimator", "events", "answered %", "false alarms %", "coverage %", "power at 1 / 2 sd %",
-        "median width, sd", "median bias, sd", "false confirm at 0 / -1 sd %", "false return at +1 / +2 sd %",
-        "confirmed at +1 / +2 sd %", "CPU ms / event"]
+HEAD = [
+    "series",
+    "estimator",
+    "events",
+    "answered %",
+    "false alarms %",
+    "coverage %",
+    "power at 1 / 2 sd %",
+    "median width, sd",
+    "median bias, sd",
+    "false confirm at 0 / -1 sd %",
+    "false return at +1 / +2 sd %",
+    "confirmed at +1 / +2 sd %",
+    "CPU ms / event",
+]
 
 
 def run(events: Iterator[Event], rng: np.random.Generator, names: list[str]) -> dict[tuple[str, str], Tally]:

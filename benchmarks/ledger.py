@@ -30,9 +30,17 @@ from selftune.files import append
 from selftune.ledger import FileLedger
 from selftune.locks import commit_lock
 
-EVENT = {"ts": "2026-03-01T09:00:00.000+09:00", "actor": "selftune", "rule": "risk_max",
-         "old": 0.35, "new": 0.33, "note": "cycle", "id": "01HX0000000000000000000000",
-         "kind": "change", "decision": "01HX000000000000000"}
+EVENT = {
+    "ts": "2026-03-01T09:00:00.000+09:00",
+    "actor": "selftune",
+    "rule": "risk_max",
+    "old": 0.35,
+    "new": 0.33,
+    "note": "cycle",
+    "id": "01HX0000000000000000000000",
+    "kind": "change",
+    "decision": "01HX000000000000000",
+}
 LINE = json.dumps(EVENT).encode() + b"\n"
 
 
@@ -89,8 +97,10 @@ def writer(kind: str, root: str, begin: float, seconds: float, out: Any) -> None
 
 
 KINDS: dict[str, Callable[[], Callable[[Path], None]]] = {
-    "append": lambda: locked_append, "default": lambda: default_polling,
-    "sqlite": Sqlite, "commit": WholeCommit,
+    "append": lambda: locked_append,
+    "default": lambda: default_polling,
+    "sqlite": Sqlite,
+    "commit": WholeCommit,
 }
 
 
@@ -109,8 +119,9 @@ def per_second(kind: str, folder: str, name: str, writers: int, seconds: float) 
     context = multiprocessing.get_context("spawn")
     out = context.Queue()
     begin = time.time() + 3
-    children = [context.Process(target=writer, args=(kind, str(root), begin, seconds, out))
-                for _ in range(writers)]
+    children = [
+        context.Process(target=writer, args=(kind, str(root), begin, seconds, out)) for _ in range(writers)
+    ]
     for child in children:
         child.start()
     total = sum(out.get() for _ in children)
@@ -163,8 +174,10 @@ def main() -> None:
     print(f"append / sqlite full       {rate['append'] / rate['sqlite']:6.1f}   target >= 5")
     print(f"append / default polling   {rate['append'] / rate['default']:6.1f}")
     print(f"commit / sqlite full       {rate['commit'] / rate['sqlite']:6.1f}")
-    print(f"whole parse of {args.lines} lines {whole:.2f} s, one new line {one * 1e6:.0f} us: "
-          f"{whole / one:.0f} x   target >= 1,000")
+    print(
+        f"whole parse of {args.lines} lines {whole:.2f} s, one new line {one * 1e6:.0f} us: "
+        f"{whole / one:.0f} x   target >= 1,000"
+    )
 
 
 if __name__ == "__main__":

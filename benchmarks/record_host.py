@@ -42,8 +42,13 @@ def read_disks(text: str) -> dict[str, float]:
     """Counters summed over whole disks: reads, writes, sectors and busy milliseconds."""
     rows = [line.split() for line in text.splitlines()]
     rows = [r for r in rows if not r[2].startswith(("loop", "ram", "zram"))]
-    columns = {"disk_reads": 3, "disk_sectors_read": 5, "disk_writes": 7, "disk_sectors_written": 9,
-               "disk_busy": 12}
+    columns = {
+        "disk_reads": 3,
+        "disk_sectors_read": 5,
+        "disk_writes": 7,
+        "disk_sectors_written": 9,
+        "disk_busy": 12,
+    }
     return {name: sum(float(r[i]) for r in rows) for name, i in columns.items()}
 
 
@@ -96,7 +101,7 @@ def record(out: Path, seconds: float) -> None:
             counters, now = read_counters(), time.monotonic()
             rates = [(counters[n] - before[n]) / (now - then) for n in before]
             levels = read_levels()
-            cells = [*rates, *(levels[n] for n in names[len(rates):])]
+            cells = [*rates, *(levels[n] for n in names[len(rates) :])]
             file.write(f"{time.time_ns() // 1_000_000}," + ",".join(f"{c:.6g}" for c in cells) + "\n")
             before, then = counters, now
             if tick % 50 == 0:

@@ -57,8 +57,11 @@ class View(Sequence[T], Generic[T]):
             yield self._items[i]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(
-            a == b for a, b in zip(self, other, strict=True))
+        return (
+            isinstance(other, Sequence)
+            and len(self) == len(other)
+            and all(a == b for a, b in zip(self, other, strict=True))
+        )
 
     def __repr__(self) -> str:
         return f"View({list(self)!r})"
@@ -281,7 +284,11 @@ def missing_evidence(records: Records, events: Sequence[RuleEvent]) -> tuple[Mis
     quoted = {q.effect for q in records.quotes}
     warned = {w.effect for w in records.warnings if w.resolves is None}
     return tuple(
-        Missing(key=e.key, row=(e.ts_ms, e.rule) not in rows, quote=e.key not in quoted,
-                warning=e.key not in warned)
+        Missing(
+            key=e.key,
+            row=(e.ts_ms, e.rule) not in rows,
+            quote=e.key not in quoted,
+            warning=e.key not in warned,
+        )
         for e in events
     )

@@ -54,9 +54,16 @@ class Candidate:
 
 
 CANDIDATES = (
-    Candidate(30, 0.67, "o0"), Candidate(30, 1.0, "o0"), Candidate(60, 1.0, "o0"), Candidate(90, 1.0, "o0"),
-    Candidate(90, 1.0, "o1"), Candidate(60, 0.67, "o1"), Candidate(60, 1.0, "o1"),
-    Candidate(60, 0.67, "g"), Candidate(90, 1.0, "g"), Candidate(60, 1.0, "i"),
+    Candidate(30, 0.67, "o0"),
+    Candidate(30, 1.0, "o0"),
+    Candidate(60, 1.0, "o0"),
+    Candidate(90, 1.0, "o0"),
+    Candidate(90, 1.0, "o1"),
+    Candidate(60, 0.67, "o1"),
+    Candidate(60, 1.0, "o1"),
+    Candidate(60, 0.67, "g"),
+    Candidate(90, 1.0, "g"),
+    Candidate(60, 1.0, "i"),
 )
 
 

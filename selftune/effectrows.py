@@ -16,8 +16,22 @@ from typing import Any
 from selftune.book import EffectRow
 from selftune.records import Reject, instant_ms, number
 
-FAMILY = ("rule_ts", "actor", "rule", "old", "new", "pre_s", "post_s",
-          "d_phase", "d_entropy", "d_creative", "d_risk", "opts_iqr", "opts_ema", "ema_alpha")
+FAMILY = (
+    "rule_ts",
+    "actor",
+    "rule",
+    "old",
+    "new",
+    "pre_s",
+    "post_s",
+    "d_phase",
+    "d_entropy",
+    "d_creative",
+    "d_risk",
+    "opts_iqr",
+    "opts_ema",
+    "ema_alpha",
+)
 """The header that the family's tracker writes today."""
 
 _SHORTS = ("phase", "entropy", "creative", "risk")
@@ -28,7 +42,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]+")
 def our_header(extra: Iterable[str] = ()) -> tuple[str, ...]:
     """Columns of a file that we create; `extra` are short names of further metrics."""
     shorts = (*_SHORTS, *(m for m in extra if m not in _SHORTS))
-    further = tuple(f"d_{m}" for m in shorts[len(_SHORTS):])
+    further = tuple(f"d_{m}" for m in shorts[len(_SHORTS) :])
     bounds = tuple(f"{side}_{m}" for m in shorts for side in ("lo", "hi"))
     return (*FAMILY, "event_id", "n_pre", "n_post", *further, *bounds, "verdict", "reason", "estimator")
 
@@ -40,8 +54,11 @@ def parse_header(line: str) -> tuple[str, ...]:
 
 def is_known(header: Sequence[str]) -> bool:
     """Whether rows may be appended: one of the family's forms, or ours, maybe with further columns."""
-    return (len(set(header)) == len(header) and {"rule_ts", "rule"} <= set(header)
-            and any(c.startswith("d_") for c in header))
+    return (
+        len(set(header)) == len(header)
+        and {"rule_ts", "rule"} <= set(header)
+        and any(c.startswith("d_") for c in header)
+    )
 
 
 def parse_row(header: Sequence[str], line: str, zone: tzinfo) -> EffectRow | Reject | None:
@@ -59,9 +76,11 @@ def parse_row(header: Sequence[str], line: str, zone: tzinfo) -> EffectRow | Rej
     if not rule:
         return Reject.NO_RULE
     return EffectRow(
-        ts_ms=ts_ms, rule=rule,
+        ts_ms=ts_ms,
+        rule=rule,
         d={c.removeprefix("d_"): _float(v) for c, v in named.items() if c.startswith("d_")},
-        event_id=unquote(named.get("event_id", "")) or None, verdict=named.get("verdict") or None,
+        event_id=unquote(named.get("event_id", "")) or None,
+        verdict=named.get("verdict") or None,
         cells=named,
     )
 

@@ -140,8 +140,15 @@ def _effect(
     *,
     final: bool,
 ) -> Effect:
-    return Effect(keys=keys, event_ms=post.start_ms, window=post, settle_s=settings.settle_s,
-                  metrics=metrics, final=final, estimator=ESTIMATOR)
+    return Effect(
+        keys=keys,
+        event_ms=post.start_ms,
+        window=post,
+        settle_s=settings.settle_s,
+        metrics=metrics,
+        final=final,
+        estimator=ESTIMATOR,
+    )
 
 
 def _seen(series: Series, start_ms: int, end_ms: int, now_ms: int) -> Series:
@@ -183,7 +190,14 @@ def _frame(
     rate = min(settings.rate_hz, rate_of(part.ts_ms) or settings.rate_hz)
     share = post.length_s / settings.observe_window_s
     return _Frame(
-        event_ms=t, settings=settings, scale=scale, part=part, pre=pre, post=post, hist=hist, n_post=n_post,
+        event_ms=t,
+        settings=settings,
+        scale=scale,
+        part=part,
+        pre=pre,
+        post=post,
+        hist=hist,
+        n_post=n_post,
         quiet=_quiet(_foreign(t, others_ms, scale.pace), t, hist, n_post, scale, settings.settle_s),
         pre_limit=_pre_limit(_foreign(t, others_ms, scale.pace), t, scale, settings.settle_s, hist),
         min_count=max(1, int(np.ceil(VALID_BIN * rate * scale.bin_ms / 1000 - 1e-9))),
@@ -225,8 +239,15 @@ def _too_short(frame: _Frame, *, final: bool) -> Reason | None:
 # ----------------------------------------------------------------------------- one metric
 def _metric(frame: _Frame, metric: str, resolution: float | None) -> MetricEffect:
     values = _values(frame.part, metric, frame.settings.targets.get(metric), frame.scale.pace)
-    y = bin_means(frame.part.ts_ms, values, frame.event_ms, frame.scale.bin_ms, frame.hist, frame.n_post,
-                  frame.min_count)
+    y = bin_means(
+        frame.part.ts_ms,
+        values,
+        frame.event_ms,
+        frame.scale.bin_ms,
+        frame.hist,
+        frame.n_post,
+        frame.min_count,
+    )
     wash = frame.scale.bins(frame.settings.settle_s)
     history_s = _history_s(y, frame)
     base = replace(_plain(frame, metric, values), history_s=history_s, missing_share=_missing_share(y, frame))
@@ -234,10 +255,24 @@ def _metric(frame: _Frame, metric: str, resolution: float | None) -> MetricEffec
         return replace(base, reason=reason)
     valid = values[np.isfinite(values)]
     if valid.min() == valid.max():
-        return replace(base, state=DataState.CONSTANT, delta=0.0, lo=0.0, hi=0.0, d_raw=0.0,
-                       reason=Reason("effect_constant", {"value": float(valid[0])}))
-    bins = Bins(y=y, quiet=frame.quiet, hist=frame.hist, post=frame.n_post, wash=wash,
-                pre_limit=frame.pre_limit, scale=frame.scale.pace * 1000 / frame.scale.bin_ms)
+        return replace(
+            base,
+            state=DataState.CONSTANT,
+            delta=0.0,
+            lo=0.0,
+            hi=0.0,
+            d_raw=0.0,
+            reason=Reason("effect_constant", {"value": float(valid[0])}),
+        )
+    bins = Bins(
+        y=y,
+        quiet=frame.quiet,
+        hist=frame.hist,
+        post=frame.n_post,
+        wash=wash,
+        pre_limit=frame.pre_limit,
+        scale=frame.scale.pace * 1000 / frame.scale.bin_ms,
+    )
     best = contrast(bins)
     if best is None:
         return replace(base, reason=Reason("effect_no_candidate", {"history_s": history_s}))
@@ -252,9 +287,18 @@ def _reported(base: MetricEffect, best: Contrast, grain: float, scale: Scale) ->
     lo, hi = best.interval(grain / 2)
     bin_s = scale.bin_ms / 1000
     return replace(
-        base, state=DataState.OK, delta=best.delta, lo=lo, hi=hi,
-        sigma=sigma, nu=best.nu, n_eff=best.n_eff, odds=best.odds(), candidate=best.candidate.name,
-        pre_s=best.pre * bin_s, post_s=best.post * bin_s,
+        base,
+        state=DataState.OK,
+        delta=best.delta,
+        lo=lo,
+        hi=hi,
+        sigma=sigma,
+        nu=best.nu,
+        n_eff=best.n_eff,
+        odds=best.odds(),
+        candidate=best.candidate.name,
+        pre_s=best.pre * bin_s,
+        post_s=best.post * bin_s,
     )
 
 
@@ -310,8 +354,15 @@ def _plain(frame: _Frame, metric: str, values: Floats) -> MetricEffect:
     settled = after & (ts >= settled_ms)
     pre, post = _mean(values[before]), _mean(values[settled])
     d_raw = None if pre is None or post is None else post - pre
-    return MetricEffect(metric=metric, state=DataState.INSUFFICIENT, n_pre=int(before.sum()),
-                        n_post=int(after.sum()), pre_mean=pre, post_mean=post, d_raw=d_raw)
+    return MetricEffect(
+        metric=metric,
+        state=DataState.INSUFFICIENT,
+        n_pre=int(before.sum()),
+        n_post=int(after.sum()),
+        pre_mean=pre,
+        post_mean=post,
+        d_raw=d_raw,
+    )
 
 
 def _mean(kept: Floats) -> float | None:
@@ -354,7 +405,9 @@ def _none(
     empty = np.empty(0)
     return {
         m: MetricEffect(
-            metric=m, state=state, reason=reason,
+            metric=m,
+            state=state,
+            reason=reason,
             n_post=int(np.isfinite(cleaned(after.values.get(m, empty), settings.targets.get(m))).sum()),
         )
         for m in settings.metrics

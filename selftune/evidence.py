@@ -37,9 +37,14 @@ def effect_row(event: RuleEvent, effect: Effect | None, report: VerdictReport, z
     Units: `pre_s`, `post_s` in seconds; deltas in the metric's own unit.
     """
     row: JsonDict = {
-        "rule_ts": stamp(event.ts_ms, zone), "actor": event.actor, "rule": event.rule,
-        "old": event.old, "new": event.new, "event_id": event.key,
-        "verdict": report.verdict.value, "reason": report.reasons[0].code,
+        "rule_ts": stamp(event.ts_ms, zone),
+        "actor": event.actor,
+        "rule": event.rule,
+        "old": event.old,
+        "new": event.new,
+        "event_id": event.key,
+        "verdict": report.verdict.value,
+        "reason": report.reasons[0].code,
     }
     if effect is None:
         return row
@@ -56,8 +61,10 @@ def _metric_cells(short: str, found: MetricEffect) -> JsonDict:
         return {f"d_{short}": None}
     return {
         f"d_{short}": _rounded(found.delta),
-        f"lo_{short}": _rounded(found.lo), f"hi_{short}": _rounded(found.hi),
-        f"pre_{short}": _rounded(found.pre_mean), f"post_{short}": _rounded(found.post_mean),
+        f"lo_{short}": _rounded(found.lo),
+        f"hi_{short}": _rounded(found.hi),
+        f"pre_{short}": _rounded(found.pre_mean),
+        f"post_{short}": _rounded(found.post_mean),
     }
 
 
@@ -66,8 +73,14 @@ def _rounded(value: float | None) -> float | None:
 
 
 # ----------------------------------------------------------------------------- the sentence
-def quote(event: RuleEvent, effect: Effect, report: VerdictReport, settings: Settings, words: Catalogue,
-          language: str | None = None) -> JsonDict | None:
+def quote(
+    event: RuleEvent,
+    effect: Effect,
+    report: VerdictReport,
+    settings: Settings,
+    words: Catalogue,
+    language: str | None = None,
+) -> JsonDict | None:
     """The evidence sentence of one event without its ts; None when no metric could be measured.
 
     It names the metric that moved most, counted in improvements that matter (`settings.good`); of an
@@ -78,8 +91,12 @@ def quote(event: RuleEvent, effect: Effect, report: VerdictReport, settings: Set
         return None
     lang = language or settings.language
     return {
-        "by": BY, "rule": event.rule, "delta": deltas(effect), "confidence": confidence(report, telling),
-        "quote": _sentence(event, telling, lang, words), "effect": event.key,
+        "by": BY,
+        "rule": event.rule,
+        "delta": deltas(effect),
+        "confidence": confidence(report, telling),
+        "quote": _sentence(event, telling, lang, words),
+        "effect": event.key,
     }
 
 
@@ -117,10 +134,13 @@ def _gain(e: MetricEffect, settings: Settings) -> float:
 def _sentence(event: RuleEvent, telling: MetricEffect, lang: str, words: Catalogue) -> str:
     delta = telling.delta or 0.0
     params: dict[str, Any] = {
-        "rule": event.rule, "old": event.old, "new": event.new,
+        "rule": event.rule,
+        "old": event.old,
+        "new": event.new,
         "metric": word("metric", long_name(telling.metric), lang, words),
         "size": abs(delta) if abs(delta) >= 1e-6 else 0.0,
-        "lo": _rounded(telling.lo), "hi": _rounded(telling.hi),
+        "lo": _rounded(telling.lo),
+        "hi": _rounded(telling.hi),
         "odds": None if telling.odds is None or not math.isfinite(telling.odds) else round(telling.odds),
     }
     way = "same" if params["size"] == 0 else "fell" if delta < 0 else "rose"
@@ -134,8 +154,14 @@ def _move(event: RuleEvent) -> str:
 
 
 # ----------------------------------------------------------------------------- the warning
-def warning(event: RuleEvent, effect: Effect, report: VerdictReport, settings: Settings, words: Catalogue,
-            language: str | None = None) -> JsonDict | None:
+def warning(
+    event: RuleEvent,
+    effect: Effect,
+    report: VerdictReport,
+    settings: Settings,
+    words: Catalogue,
+    language: str | None = None,
+) -> JsonDict | None:
     """The warning of one event without its ts; None unless it WORSENED or broke a `safety.warn` limit."""
     beyond = warn_breach(effect, settings)
     worsened = report.verdict is Verdict.WORSENED
@@ -147,8 +173,14 @@ def warning(event: RuleEvent, effect: Effect, report: VerdictReport, settings: S
     params = {"rule": event.rule, "why": sentence(reason, lang, words)}
     known = {f"d_{short}": d for short, d in deltas(effect).items() if d is not None}
     return {
-        "severity": "warn", "rule": event.rule,
-        "signal": {"cause": cause, "reason": reason.code,
-                   "beyond": [r.params["metric"] for r in beyond], **known},
-        "note": render(f"quote.warning.{cause}", params, lang, words), "effect": event.key,
+        "severity": "warn",
+        "rule": event.rule,
+        "signal": {
+            "cause": cause,
+            "reason": reason.code,
+            "beyond": [r.params["metric"] for r in beyond],
+            **known,
+        },
+        "note": render(f"quote.warning.{cause}", params, lang, words),
+        "effect": event.key,
     }

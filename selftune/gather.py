@@ -217,15 +217,21 @@ class Gather:
         """Everything gathered so far, as an immutable snapshot that costs nothing to take."""
         sheets = self.sheets
         return Records(
-            version=version, chain=self.chain(), settings=settings,
-            events=View(sheets[HISTORY].items), decisions=View(sheets[DECISIONS].items),
-            governance=View(sheets[APPROVALS].items), warnings=View(sheets[RISKS].items),
-            quotes=View(sheets[QUOTES].items), effect_rows=View(sheets[EFFECTS].items),
+            version=version,
+            chain=self.chain(),
+            settings=settings,
+            events=View(sheets[HISTORY].items),
+            decisions=View(sheets[DECISIONS].items),
+            governance=View(sheets[APPROVALS].items),
+            warnings=View(sheets[RISKS].items),
+            quotes=View(sheets[QUOTES].items),
+            effect_rows=View(sheets[EFFECTS].items),
             rejects={f: dict(s.rejects) for f, s in sheets.items() if s.rejects},
             reread={f: s.reread for f, s in sheets.items() if s.reread},
             problems={f: s.problem for f, s in sheets.items() if s.problem},
             unfinished=tuple(f for f, s in sheets.items() if s.unfinished),
             effects_header=self.header,
             effects_known=self.header is None or effectrows.is_known(self.header),
-            now_ms=moment.wall_ms, now_at_ms=moment.steady_ms,
+            now_ms=moment.wall_ms,
+            now_at_ms=moment.steady_ms,
         )

@@ -46,8 +46,11 @@ def holder(path: Path) -> Holder:
 
 
 def _write_holder(fd: int) -> None:
-    said = {"pid": os.getpid(), "host": socket.gethostname(),
-            "since": datetime.now().astimezone().isoformat(timespec="seconds")}
+    said = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
     try:
         os.lseek(fd, 0, os.SEEK_SET)
         os.write(fd, b"\n" + json.dumps(said).encode().ljust(250) + b"\n")
@@ -57,8 +60,14 @@ def _write_holder(fd: int) -> None:
 
 def _lock(path: Path) -> FileLock:
     # No fallback to existence locks: they outlive a killed holder.
-    return FileLock(path, poll_interval=POLL_S, thread_local=False, preserve_lock_file=True,
-                    on_acquired=_write_holder, fallback_to_soft=False)
+    return FileLock(
+        path,
+        poll_interval=POLL_S,
+        thread_local=False,
+        preserve_lock_file=True,
+        on_acquired=_write_holder,
+        fallback_to_soft=False,
+    )
 
 
 def _acquire(path: Path, wait_s: float) -> FileLock:

@@ -183,10 +183,18 @@ def rule_event(data: JsonDict, *, key: str, ts_ms: int, at_ms: int) -> RuleEvent
         return Reject.NO_RULE
     new = number(data.get("new"))
     return RuleEvent(
-        key=key, ts_ms=ts_ms, at_ms=at_ms, actor=text(data.get("actor")), rule=rule,
-        old=number(data.get("old")), new=new, note=text(data.get("note")),
-        id=_text_or_none(data.get("id")), kind=_text_or_none(data.get("kind")),
-        decision=_text_or_none(data.get("decision")), reverts=_text_or_none(data.get("reverts")),
+        key=key,
+        ts_ms=ts_ms,
+        at_ms=at_ms,
+        actor=text(data.get("actor")),
+        rule=rule,
+        old=number(data.get("old")),
+        new=new,
+        note=text(data.get("note")),
+        id=_text_or_none(data.get("id")),
+        kind=_text_or_none(data.get("kind")),
+        decision=_text_or_none(data.get("decision")),
+        reverts=_text_or_none(data.get("reverts")),
         look=data.get("look") is True,
         raw_new=json.dumps(data["new"], ensure_ascii=False) if new is None and "new" in data else None,
     )
@@ -206,10 +214,15 @@ def decision(data: JsonDict, *, key: str, ts_ms: int, at_ms: int) -> Decision | 
     mode = data.get("mode")
     live = mode == Mode.LIVE if mode is not None else any(isinstance(a, dict) for a in applied)
     return Decision(
-        id=key, ts_ms=ts_ms, at_ms=at_ms, kind=kind, act=_text_or_none(data.get("act")),
+        id=key,
+        ts_ms=ts_ms,
+        at_ms=at_ms,
+        kind=kind,
+        act=_text_or_none(data.get("act")),
         mode=Mode.LIVE if live else Mode.DRY_RUN,
         applied=_keys([a.get("id") if isinstance(a, dict) else a for a in applied]),
-        abandoned=_keys(data.get("abandoned")), data=data,
+        abandoned=_keys(data.get("abandoned")),
+        data=data,
     )
 
 
@@ -218,8 +231,16 @@ def governance(data: JsonDict, *, key: str, ts_ms: int, at_ms: int, n: int) -> G
     kind = _text_or_none(data.get("kind"))
     if kind is None:
         return Reject.NO_KIND
-    return Governance(id=key, ts_ms=ts_ms, at_ms=at_ms, kind=kind, by=text(data.get("by")),
-                      role=text(data.get("role")), n=n, data=data)
+    return Governance(
+        id=key,
+        ts_ms=ts_ms,
+        at_ms=at_ms,
+        kind=kind,
+        by=text(data.get("by")),
+        role=text(data.get("role")),
+        n=n,
+        data=data,
+    )
 
 
 def risk_warning(data: JsonDict, *, ts_ms: int, at_ms: int, zone: tzinfo) -> RiskWarning:
@@ -227,9 +248,13 @@ def risk_warning(data: JsonDict, *, ts_ms: int, at_ms: int, zone: tzinfo) -> Ris
     severity = data.get("severity")
     signal = data.get("signal")
     return RiskWarning(
-        ts_ms=ts_ms, at_ms=at_ms, severity=severity if severity in ("info", "warn", "crit") else "warn",
-        rule=_text_or_none(data.get("rule")), note=text(data.get("note")),
-        signal=signal if isinstance(signal, dict) else {}, effect=_text_or_none(data.get("effect")),
+        ts_ms=ts_ms,
+        at_ms=at_ms,
+        severity=severity if severity in ("info", "warn", "crit") else "warn",
+        rule=_text_or_none(data.get("rule")),
+        note=text(data.get("note")),
+        signal=signal if isinstance(signal, dict) else {},
+        effect=_text_or_none(data.get("effect")),
         resolves=_resolves(data.get("resolves"), zone),
     )
 
@@ -245,8 +270,11 @@ def quote(data: JsonDict, *, ts_ms: int) -> Quote:
     """The evidence sentence of a parsed line; numbers that are none are None, confidence then 0."""
     delta = data.get("delta")
     return Quote(
-        ts_ms=ts_ms, by=text(data.get("by")), rule=text(data.get("rule")),
+        ts_ms=ts_ms,
+        by=text(data.get("by")),
+        rule=text(data.get("rule")),
         delta={str(k): number(v) for k, v in delta.items()} if isinstance(delta, dict) else {},
-        confidence=number(data.get("confidence")) or 0.0, quote=text(data.get("quote")),
+        confidence=number(data.get("confidence")) or 0.0,
+        quote=text(data.get("quote")),
         effect=_text_or_none(data.get("effect")),
     )

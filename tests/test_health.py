@@ -171,8 +171,12 @@ def test_cleaned_keeps_the_array_when_there_is_nothing_to_clean() -> None:
 @pytest.mark.parametrize(
     ("window", "settle", "history", "pace"),
     [
-        (90, 20, 600, 1), (300, 20, 600, 1), (45, 20, 600, 1), (30, 5, 600, 1),
-        (9, 2, 60, 0.1), (1, 0.2, 4, 1 / 90),
+        (90, 20, 600, 1),
+        (300, 20, 600, 1),
+        (45, 20, 600, 1),
+        (30, 5, 600, 1),
+        (9, 2, 60, 0.1),
+        (1, 0.2, 4, 1 / 90),
     ],
 )
 def test_pace_shrinks_only_when_the_whole_root_does(

@@ -71,8 +71,12 @@ def bench(request: pytest.FixtureRequest, root: Path) -> Bench:
         return clocks.steady
 
     if request.param == "file":
-        return Bench(FileLedger(root, timezone="Asia/Seoul", clock=wall, steady=steady), of_file, clocks,
-                     lambda name: (root / name).read_bytes())
+        return Bench(
+            FileLedger(root, timezone="Asia/Seoul", clock=wall, steady=steady),
+            of_file,
+            clocks,
+            lambda name: (root / name).read_bytes(),
+        )
     memory = MemoryLedger(timezone="Asia/Seoul", clock=wall, steady=steady, settings=b"a: 1\n")
     return Bench(memory, memory.put, clocks, lambda name: bytes(memory.store.data[name]))
 
@@ -104,8 +108,9 @@ def test_a_change_is_written_as_the_contract_says(bench: Bench) -> None:
     assert (event["ts"], event["old"], event["new"]) == ("2026-03-01T09:00:00.000+09:00", 0.35, 0.33)
     assert decision["v"] == 1 and decision["id"] == event["decision"] == done.decisions[0]
     assert decision["applied"] == [event["id"]] == list(done.events[0])
-    assert decision["intended"] == [{"id": event["id"], "rule": "risk_max", "old": 0.35, "new": 0.33,
-                                     "kind": "change"}]
+    assert decision["intended"] == [
+        {"id": event["id"], "rule": "risk_max", "old": 0.35, "new": 0.33, "kind": "change"}
+    ]
     assert decision["approvals_head"] == {"n": 0, "sha256": "0" * 64}
     assert [e.key for e in done.records.events] == [event["id"]]
     assert done.records.events[0].decision == done.records.decisions[0].id
@@ -113,12 +118,17 @@ def test_a_change_is_written_as_the_contract_says(bench: Bench) -> None:
 
 
 def test_a_rollback_of_two_rules_is_one_decision_with_two_lines(bench: Bench) -> None:
-    draft = a_change(a_move(kind="rollback", reverts="A", look=True),
-                     a_move("creative_min", 0.24, 0.22, kind="rollback", reverts="B"), reverts=["A", "B"])
+    draft = a_change(
+        a_move(kind="rollback", reverts="A", look=True),
+        a_move("creative_min", 0.24, 0.22, kind="rollback", reverts="B"),
+        reverts=["A", "B"],
+    )
     done = bench.ledger.commit(Batch(decisions=(draft,)), None)
     events = done.records.events
     assert [(e.rule, e.reverts, e.look, e.kind) for e in events] == [
-        ("risk_max", "A", True, "rollback"), ("creative_min", "B", False, "rollback")]
+        ("risk_max", "A", True, "rollback"),
+        ("creative_min", "B", False, "rollback"),
+    ]
     assert {e.decision for e in events} == {done.decisions[0]}
     assert done.records.decisions[0].applied == tuple(e.key for e in events)
 
@@ -192,10 +202,19 @@ def test_a_snapshot_does_not_grow_with_the_ledger(bench: Bench) -> None:
 # ----------------------------------------------------------------------------- evidence
 def everything(effect: str = "K", rule_ts: str = "2026-03-01T09:00:00+09:00") -> Batch:
     return Batch(
-        decisions=(a_change(),), governance=({"kind": "arm", "by": "kim", "role": "reviewer"},),
+        decisions=(a_change(),),
+        governance=({"kind": "arm", "by": "kim", "role": "reviewer"},),
         warnings=({"severity": "warn", "rule": "risk_max", "signal": {}, "note": "n", "effect": effect},),
-        quotes=({"by": "selftune", "rule": "risk_max", "delta": {"risk": -0.02}, "confidence": 0.9,
-                 "quote": "q", "effect": effect},),
+        quotes=(
+            {
+                "by": "selftune",
+                "rule": "risk_max",
+                "delta": {"risk": -0.02},
+                "confidence": 0.9,
+                "quote": "q",
+                "effect": effect,
+            },
+        ),
         effect_rows=({"rule_ts": rule_ts, "rule": "risk_max", "d_risk": -0.02, "verdict": "IMPROVED"},),
     )
 
@@ -211,15 +230,19 @@ def test_evidence_is_written_once_however_often_it_is_computed(bench: Bench) -> 
 
 def test_evidence_twice_in_one_batch_is_written_once(bench: Bench) -> None:
     one = everything()
-    bench.ledger.commit(Batch(quotes=one.quotes * 2, warnings=one.warnings * 2,
-                              effect_rows=one.effect_rows * 2), None)
+    bench.ledger.commit(
+        Batch(quotes=one.quotes * 2, warnings=one.warnings * 2, effect_rows=one.effect_rows * 2), None
+    )
     found = bench.ledger.read()
     assert (len(found.quotes), len(found.warnings), len(found.effect_rows)) == (1, 1, 1)
 
 
 def test_a_row_by_anybody_counts_as_the_event_s_row(bench: Bench) -> None:
-    bench.put(EFFECTS, effectrows.render_header(effectrows.FAMILY)
-              + b"2026-03-01T09:00:00+09:00,tracker,risk_max,0.35,0.33,30,30,0,0,0,-0.01,,,\n")
+    bench.put(
+        EFFECTS,
+        effectrows.render_header(effectrows.FAMILY)
+        + b"2026-03-01T09:00:00+09:00,tracker,risk_max,0.35,0.33,30,30,0,0,0,-0.01,,,\n",
+    )
     assert bench.ledger.commit(everything(), None).skipped == ("row:2026-03-01T09:00:00+09:00:risk_max",)
 
 
@@ -360,8 +383,9 @@ def test_an_edit_in_the_middle_of_a_living_governance_file_shows(root: Path, dis
 
 
 @pytest.mark.parametrize("lines_left", [0, 1, 4])
-def test_a_cut_governance_tail_shows_at_once_and_after_a_restart(root: Path, disk: FileLedger,
-                                                                 lines_left: int) -> None:
+def test_a_cut_governance_tail_shows_at_once_and_after_a_restart(
+    root: Path, disk: FileLedger, lines_left: int
+) -> None:
     edit = Batch(decisions=(a_change(),), governance=({"kind": "edit"},), governance_first=True)
     for _ in range(5):
         disk.commit(edit, None)
@@ -412,8 +436,9 @@ def test_more_than_one_budget_of_lines_is_read_whole(root: Path, disk: FileLedge
 
 @pytest.mark.skipif(os.name == "nt", reason="no FIFOs or device files there")
 @pytest.mark.parametrize("what", ["fifo", "folder", "device", "outside"])
-def test_what_is_no_file_of_the_root_is_not_written(root: Path, disk: FileLedger, what: str,
-                                                    tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_what_is_no_file_of_the_root_is_not_written(
+    root: Path, disk: FileLedger, what: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     outside = tmp_path_factory.mktemp("outside") / "history.jsonl"
     outside.write_bytes(foreign(1))
     if what == "fifo":
@@ -475,7 +500,7 @@ class FaultyOps(Ops):
             raise OSError(errno.ENOSPC, "No space left on device")
         if due and self.how in ("short", "torn") and name == "write":
             fd, data = args
-            taken = super().write(fd, data[:len(data) // 2])
+            taken = super().write(fd, data[: len(data) // 2])
             if self.how == "torn":
                 raise Killed
             return taken
@@ -513,8 +538,11 @@ class FaultyOps(Ops):
         pass
 
 
-START = {HISTORY: foreign(1, 0.36), DECISIONS: line(ts="2026-02-01T09:00:00+09:00", kind="suggest"),
-         EFFECTS: effectrows.render_header(effectrows.FAMILY)}
+START = {
+    HISTORY: foreign(1, 0.36),
+    DECISIONS: line(ts="2026-02-01T09:00:00+09:00", kind="suggest"),
+    EFFECTS: effectrows.render_header(effectrows.FAMILY),
+}
 
 
 def a_root(folder: Path) -> Path:
@@ -538,8 +566,9 @@ def abandon_what_is_lost(ledger: FileLedger) -> None:
     """What a restart does first. A torn tail that the commit ends makes the first reading stale."""
     for _ in range(2):
         before = ledger.read()
-        drafts = tuple(DecisionDraft(data={"kind": "cycle", "abandoned": list(o.keys)})
-                       for o in orphans(before))
+        drafts = tuple(
+            DecisionDraft(data={"kind": "cycle", "abandoned": list(o.keys)}) for o in orphans(before)
+        )
         try:
             ledger.commit(Batch(decisions=drafts), before.version)
             return
@@ -667,13 +696,18 @@ def _run(targets: list[tuple[Callable[..., None], tuple[Any, ...]]]) -> None:
 def test_writers_with_and_without_the_lock_lose_nothing(root: Path) -> None:
     out = multiprocessing.get_context("spawn").Queue()
     (root / HISTORY).touch()
-    _run([*((_our_writer, (str(root), 60, out)) for _ in range(2)),
-          *((_foreign_writer, (str(root), name, 100, 1)) for name in ("a", "b"))])
+    _run(
+        [
+            *((_our_writer, (str(root), 60, out)) for _ in range(2)),
+            *((_foreign_writer, (str(root), name, 100, 1)) for name in ("a", "b")),
+        ]
+    )
     keys = [k for _ in range(2) for k in out.get()]
     lines = (root / HISTORY).read_bytes().splitlines(keepends=True)
     for name in ("a", "b"):
         assert [x for x in lines if f'"{name}"'.encode() in x] == [
-            foreign(1, actor=name, note=str(i)) for i in range(100)]
+            foreign(1, actor=name, note=str(i)) for i in range(100)
+        ]
     found = FileLedger(root, timezone="Asia/Seoul").read()
     assert sorted(keys) == sorted(e.key for e in found.events if e.decision)
     assert len(found.events) == 320 and not found.rejects and not orphans(found)

@@ -32,8 +32,13 @@ sys.stdin.readline()
 
 def hold(what: str, root: Path) -> subprocess.Popen[str]:
     """A process that holds a lock until it is ended."""
-    child = subprocess.Popen([sys.executable, "-c", HOLD, what, str(root)], cwd=CHECKOUT, text=True,
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD, what, str(root)],
+        cwd=CHECKOUT,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     assert child.stdout is not None and child.stdout.readline() == "held\n"
     return child
 

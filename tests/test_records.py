@@ -67,10 +67,19 @@ def test_every_good_line_of_a_wild_history_is_read() -> None:
 
 
 def test_what_is_set_aside_is_counted_by_reason() -> None:
-    assert golden(HISTORY, "rules_history_wild.jsonl").rejects == {HISTORY: {
-        "not_json": 2, "nul": 1, "not_utf8": 1, "not_object": 2, "too_deep": 1, "no_rule": 1,
-        "naive_ts": 1, "bad_ts": 1, "duplicate_id": 1,
-    }}
+    assert golden(HISTORY, "rules_history_wild.jsonl").rejects == {
+        HISTORY: {
+            "not_json": 2,
+            "nul": 1,
+            "not_utf8": 1,
+            "not_object": 2,
+            "too_deep": 1,
+            "no_rule": 1,
+            "naive_ts": 1,
+            "bad_ts": 1,
+            "duplicate_id": 1,
+        }
+    }
 
 
 def test_keys_are_unique_and_follow_the_contract() -> None:
@@ -92,8 +101,21 @@ def test_stamps_are_read_with_and_without_an_offset() -> None:
     assert events[9].ts_ms == instant("2026-03-01T09:13:00+09:00")
 
 
-@pytest.mark.parametrize("stamp", ["", "2026", "now", None, 5, True, "0001-01-01T00:00:00+23:59",
-                                   "9999-12-31T23:59:59-23:59", "2026-02-30T00:00:00Z", "2026-03-01T25:00"])
+@pytest.mark.parametrize(
+    "stamp",
+    [
+        "",
+        "2026",
+        "now",
+        None,
+        5,
+        True,
+        "0001-01-01T00:00:00+23:59",
+        "9999-12-31T23:59:59-23:59",
+        "2026-02-30T00:00:00Z",
+        "2026-03-01T25:00",
+    ],
+)
 def test_odd_stamps_never_raise(stamp: Any) -> None:
     found, naive = records.instant_ms(stamp, SEOUL)
     assert found is None or isinstance(found, int)
@@ -120,11 +142,34 @@ def test_no_file_raises(lines: list[bytes], name: str) -> None:
 _JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
-    max_leaves=10)
+    max_leaves=10,
+)
 _FIELDS = st.dictionaries(
-    st.sampled_from(["ts", "id", "rule", "kind", "new", "old", "applied", "abandoned", "resolves", "effect",
-                     "delta", "signal", "severity", "approvals_head", "prev", "mode", "confidence", "actor"]),
-    _JSON | st.sampled_from(["risk_max", "2026-03-01T09:00:00+09:00", "crit", "cycle"]), max_size=8)
+    st.sampled_from(
+        [
+            "ts",
+            "id",
+            "rule",
+            "kind",
+            "new",
+            "old",
+            "applied",
+            "abandoned",
+            "resolves",
+            "effect",
+            "delta",
+            "signal",
+            "severity",
+            "approvals_head",
+            "prev",
+            "mode",
+            "confidence",
+            "actor",
+        ]
+    ),
+    _JSON | st.sampled_from(["risk_max", "2026-03-01T09:00:00+09:00", "crit", "cycle"]),
+    max_size=8,
+)
 
 
 @given(st.lists(_FIELDS, max_size=6), st.sampled_from([f for f in FILES if f != EFFECTS]))
@@ -149,7 +194,12 @@ def test_what_has_no_json_form_becomes_null() -> None:
     odd = {"a": math.nan, "b": [math.inf, 1.5], "c": {"d": -math.inf}, "e": (1, 2), "f": "가"}
     line = records.render(odd)
     assert json.loads(line, parse_constant=lambda c: pytest.fail(c)) == {
-        "a": None, "b": [None, 1.5], "c": {"d": None}, "e": [1, 2], "f": "가"}
+        "a": None,
+        "b": [None, 1.5],
+        "c": {"d": None},
+        "e": [1, 2],
+        "f": "가",
+    }
     assert line.endswith(b"\n") and "가".encode() in line
 
 
@@ -164,8 +214,11 @@ def test_numpy_scalars_are_written_as_numbers() -> None:
 def test_the_seed_s_own_decisions_are_read() -> None:
     found = golden(DECISIONS, "decisions_seed.jsonl")
     assert [(d.kind, d.mode, d.applied, d.abandoned) for d in found.decisions] == [
-        ("suggest", Mode.DRY_RUN, (), ()), ("suggest", Mode.DRY_RUN, (), ()),
-        ("cycle", Mode.LIVE, (), ()), ("cycle", Mode.DRY_RUN, (), ())]
+        ("suggest", Mode.DRY_RUN, (), ()),
+        ("suggest", Mode.DRY_RUN, (), ()),
+        ("cycle", Mode.LIVE, (), ()),
+        ("cycle", Mode.DRY_RUN, (), ()),
+    ]
     assert found.decisions[1].data["deltas"]["d_risk"] == 0.002
     assert all(d.id.startswith("x-") for d in found.decisions) and not found.rejects
 
@@ -178,15 +231,23 @@ def test_applied_holds_keys_or_event_objects() -> None:
 # ----------------------------------------------------------------------------- warnings
 def test_a_crit_is_open_until_a_later_record_resolves_it() -> None:
     ts = "2026-03-01T09:00:00+09:00"
-    crits = [{"ts": ts, "severity": "crit", "rule": "risk_max", "signal": {}, "note": ""},
-             {"ts": ts, "severity": "crit", "rule": "creative_min", "note": "", "effect": "K"}]
+    crits = [
+        {"ts": ts, "severity": "crit", "rule": "risk_max", "signal": {}, "note": ""},
+        {"ts": ts, "severity": "crit", "rule": "creative_min", "note": "", "effect": "K"},
+    ]
     data = b"".join(map(records.render, crits))
     assert len(open_crits(read(RISKS, data))) == 2
     by_effect = records.render({"ts": ts, "severity": "info", "rule": None, "note": "", "resolves": "K"})
     assert [w.rule for w in open_crits(read(RISKS, data + by_effect))] == ["risk_max"]
     # another spelling of the same instant
-    by_ts = records.render({"ts": ts, "severity": "info", "note": "",
-                            "resolves": {"ts": "2026-03-01T00:00:00Z", "rule": "risk_max"}})
+    by_ts = records.render(
+        {
+            "ts": ts,
+            "severity": "info",
+            "note": "",
+            "resolves": {"ts": "2026-03-01T00:00:00Z", "rule": "risk_max"},
+        }
+    )
     assert [w.rule for w in open_crits(read(RISKS, data + by_ts))] == ["creative_min"]
     assert len(open_crits(read(RISKS, by_effect + data))) == 2, "what comes before cannot close it"
 
@@ -199,12 +260,18 @@ def test_an_unknown_severity_is_a_warning() -> None:
 def test_the_family_s_effects_are_read() -> None:
     found = golden(EFFECTS, "effects_family.csv")
     assert [(r.rule, r.d["phase"], r.d["creative"], r.d["risk"]) for r in found.effect_rows] == [
-        ("risk_max", -0.012, None, -0.009), ("creative_min", None, None, -0.009)]
+        ("risk_max", -0.012, None, -0.009),
+        ("creative_min", None, None, -0.009),
+    ]
     assert found.effect_rows[1].cells["actor"] == "O'Hara, J."
     assert found.rejects == {EFFECTS: {"cells": 1, "bad_ts": 1}} and found.effects_known
     old = golden(EFFECTS, "effects_family_old.csv")
-    assert old.effects_known and old.effect_rows[0].d == {"phase": -.01, "entropy": 0, "creative": .01,
-                                                          "risk": -.01}
+    assert old.effects_known and old.effect_rows[0].d == {
+        "phase": -0.01,
+        "entropy": 0,
+        "creative": 0.01,
+        "risk": -0.01,
+    }
 
 
 def test_an_unknown_header_is_said() -> None:
@@ -235,8 +302,19 @@ def a_chain(n: int) -> list[bytes]:
     lines: list[bytes] = []
     prev = "0" * 64
     for i in range(n):
-        lines.append(records.render({"v": 1, "ts": "2026-03-01T09:00:00+09:00", "id": f"g{i}", "kind": "edit",
-                                     "by": "a", "role": "admin", "prev": prev}))
+        lines.append(
+            records.render(
+                {
+                    "v": 1,
+                    "ts": "2026-03-01T09:00:00+09:00",
+                    "id": f"g{i}",
+                    "kind": "edit",
+                    "by": "a",
+                    "role": "admin",
+                    "prev": prev,
+                }
+            )
+        )
         prev = records.sha256(lines[-1][:-1])
     return lines
 
@@ -254,10 +332,10 @@ def test_an_intact_chain_is_intact_read_whole_or_line_by_line() -> None:
 @pytest.mark.parametrize("at", range(4))
 def test_every_edit_cut_and_swap_inside_breaks_the_chain(at: int) -> None:
     lines = a_chain(5)
-    edited = [*lines[:at], lines[at].replace(b'"edit"', b'"arm"'), *lines[at + 1:]]
+    edited = [*lines[:at], lines[at].replace(b'"edit"', b'"arm"'), *lines[at + 1 :]]
     assert read(APPROVALS, b"".join(edited)).chain.line == at + 2
-    assert not read(APPROVALS, b"".join(lines[:at] + lines[at + 1:])).chain.ok
-    swapped = [*lines[:at], lines[at + 1], lines[at], *lines[at + 2:]]
+    assert not read(APPROVALS, b"".join(lines[:at] + lines[at + 1 :])).chain.ok
+    swapped = [*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]
     assert not read(APPROVALS, b"".join(swapped)).chain.ok
 
 
@@ -265,8 +343,10 @@ def test_a_cut_tail_shows_against_a_head_recorded_in_a_decision() -> None:
     lines = a_chain(5)
     head = {"n": 5, "sha256": records.sha256(lines[-1][:-1])}
     ledger = MemoryLedger(timezone="Asia/Seoul", clock=lambda: NOW)
-    ledger.put(DECISIONS, records.render({"ts": "2026-03-01T09:00:00+09:00", "kind": "cycle",
-                                          "approvals_head": head}))
+    ledger.put(
+        DECISIONS,
+        records.render({"ts": "2026-03-01T09:00:00+09:00", "kind": "cycle", "approvals_head": head}),
+    )
     ledger.put(APPROVALS, b"".join(lines[:4]))
     assert (ledger.read().chain.reason, ledger.read().chain.line) == ("head", 5)
     ledger.put(APPROVALS, lines[4])

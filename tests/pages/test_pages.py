@@ -75,7 +75,9 @@ def test_page(page: str, state: str, language: str, root: Path, monkeypatch: pyt
     assert not at.exception
     assert len(at.title) == 1
     text = words_on(at)
-    assert not re.search(r"\b(overview|help|banner|frame|card|chart|problem|reject|trends|need|doing)\.[a-z_]+\b", text), text
+    assert not re.search(
+        r"\b(overview|help|banner|frame|card|chart|problem|reject|trends|need|doing)\.[a-z_]+\b", text
+    ), text
     assert "{" not in re.sub(r"<style>.*?</style>", "", text, flags=re.S) and "(code " not in text
     assert "(코드 " not in text
     hangul = len(re.findall("[가-힣]", at.title[0].value))
