@@ -33,7 +33,7 @@ SETTINGS = "configs/self_tuning.yaml"
 HEARTBEAT = "logs/loop_status.json"
 
 # A root that lives six times as fast as the shipped one: a verdict comes 15 s after a change.
-QUICK: dict[str, Any] = {
+QUICK: dict[str | tuple[str, ...], float | bool | int | str | None] = {
     "observe_window_s": 15, "settle_s": 3, "history_s": 90, "cooldown_s": 15, "min_samples": 90,
     "metrics.rate_hz": 10,
 }  # fmt: skip
@@ -162,7 +162,7 @@ def _listen(r: Reader) -> None:
     ours = (r.url, r.url.replace("http", "ws", 1), "data:", "blob:")
     r.page.on("pageerror", lambda error: r.noise.append(str(error)))
     for kind in ("request", "websocket"):
-        r.page.on(kind, lambda x: None if x.url.startswith(ours) else r.noise.append(x.url))  # type: ignore[call-overload]
+        r.page.on(kind, lambda x: None if x.url.startswith(ours) else r.noise.append(x.url))
 
     def console(message: Any) -> None:
         where = str(message.location.get("url", ""))
