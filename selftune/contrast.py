@@ -35,6 +35,7 @@ KAPPA = 1.05  # the choice among candidates makes the smallest q a little too sm
 MIN_PLACEBOS = 20
 MIN_SHARE = 0.7  # of valid bins, in the pre and in the post part
 MIN_BATCHES = 3
+ODDS_MOST = 1000.0  # beyond this the fitted tail speaks, not the stream's own past
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +124,11 @@ class Contrast:
         return min(self.delta, slow) - half, max(self.delta, slow) + half
 
     def odds(self) -> float:
-        """N of "by chance about 1 in N is as large", at most a million."""
+        """N of "by chance about 1 in N is as large", at most what a few hundred placebos can tell."""
         if self.sigma <= 0:
-            return 1e6 if self.delta else 1.0
+            return ODDS_MOST if self.delta else 1.0
         p = 2 * float(stdtr(self.nu, -abs(self.delta) / self.sigma))
-        return min(1e6, 1 / max(p, 1e-6))
+        return min(ODDS_MOST, 1 / max(p, 1 / ODDS_MOST))
 
 
 @dataclass(frozen=True, slots=True)

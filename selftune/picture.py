@@ -17,6 +17,7 @@ from selftune.domain import (
     Decision,
     Effect,
     GuardCheck,
+    Origin,
     Reason,
     RiskWarning,
     Verdict,
@@ -60,8 +61,15 @@ class Picture:
 
     @cached_property
     def open(self) -> tuple[Change, ...]:
-        """Changes that wait for their first verdict."""
-        return self.life.open_at(self.snap.clock_ms, self.settings)
+        """Changes that wait for their first verdict; another's is judged once its effect row is there."""
+        waiting = self.life.open_at(self.snap.clock_ms, self.settings)
+        if all(c.origin is Origin.LOOP for c in waiting):
+            return waiting
+        rows = {row.key for row in self.snap.records.effect_rows}
+        stamps = {e.key: (e.ts_ms, e.rule) for e in self.snap.records.events}
+        return tuple(
+            c for c in waiting if c.origin is Origin.LOOP or not all(stamps.get(k) in rows for k in c.keys)
+        )
 
     @cached_property
     def health(self) -> Health:

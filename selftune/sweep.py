@@ -195,6 +195,9 @@ class _Sweep:
         return self.snap.now_ms >= start + DEADLINE_WINDOWS * self.window_ms
 
     def _measured(self, e: RuleEvent, change: Change | None, start: int, series: Series) -> _Judged | None:
+        if e.new is None:  # no number was written: nothing moved, so nothing can have had an effect
+            why = Reason("sweep.no_value", {"rule": e.rule, "found": e.raw_new})
+            return self._done(e, None, VerdictReport(verdict=Verdict.INCONCLUSIVE, reasons=(why,)))
         keys = change.keys if change is not None else (e.key,)
         effect = measure(
             series,

@@ -121,7 +121,7 @@ def test_steps_of_any_sign_are_found_where_noise_is_small() -> None:
         found = contrast(bins(moved))
         assert found is not None
         assert found.delta == pytest.approx(step, abs=0.05)
-        assert found.odds() > 1000
+        assert found.odds() == ODDS_MOST
 
 
 def test_too_little_room_for_placebos_is_no_contrast() -> None:
