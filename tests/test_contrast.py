@@ -9,7 +9,7 @@ from scipy.linalg import toeplitz
 from scipy.signal import lfilter
 from scipy.special import stdtrit
 
-from selftune.contrast import CANDIDATES, Bins, Candidate, contrast, effective_count
+from selftune.contrast import CANDIDATES, ODDS_MOST, Bins, Candidate, contrast, effective_count
 from selftune.weights import burg, fill_short, gls_weights, ols_weights, runs, step_response
 
 Floats = NDArray[np.float64]
