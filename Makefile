@@ -13,7 +13,7 @@ PYTEST := $(PY) -m pytest -n auto
 
 export PYTHONUTF8 := 1
 
-.PHONY: run test check bench soak clean
+.PHONY: run test check bench soak shots clean
 
 run: .venv/ready
 	$(PY) -m selftune up
