@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,14 @@ def root(tmp_path: Path) -> Path:
         (tmp_path / folder).mkdir()
     shutil.copyfile(SHIPPED, tmp_path / "configs" / "self_tuning.yaml")
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _main_module() -> Iterator[None]:
+    """Page tests run a script as `__main__`; processes that a later test spawns must not run it again."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,12 @@ from selftune.domain import Role
 from selftune.view import Visitor
 
 HERE = "127.0.0.1"
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """In a thread of its own: a browser test before this one may have left a loop running here."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()
 
 
 async def _echo(request: Request) -> JSONResponse:
@@ -84,7 +91,7 @@ class Client:
         async def send(message: Any) -> None:
             sent.append(dict(message))
 
-        asyncio.run(self.app(scope, receive, send))  # type: ignore[arg-type]
+        run(self.app(scope, receive, send))  # type: ignore[arg-type]
         first = sent[0]
         body = b"".join(m.get("body", b"") for m in sent).decode()
         text = body or next((m["text"] for m in sent if m.get("text")), "")
@@ -254,7 +261,7 @@ def test_other_kinds_of_scope_pass_untouched() -> None:
     stack: Any = web.SecurityHeaders(
         web.HostGuard(web.IdentityFeed(app, web.OpenDoor().visitor), lambda: frozenset())
     )
-    asyncio.run(stack({"type": "lifespan"}, nothing, nothing))
+    run(stack({"type": "lifespan"}, nothing, nothing))
     assert seen == ["lifespan"]
 
 
