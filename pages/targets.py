@@ -310,7 +310,7 @@ def verdict(looked: Draft, say: Say) -> None:
             with st.container(border=True, key=f"targets_{name}"):
                 st.html(block(f'<div role="alert"><h3>{head}</h3><ul>{lines}</ul></div>'))
     if looked.unsigned:
-        body = f"<h3>✍ {safe(say('targets.signature_head'))}</h3><p>{safe(say('targets.signature'))}</p>"
+        body = f"<h3>{safe(say('targets.signature_head'))}</h3><p>{safe(say('targets.signature'))}</p>"
         with st.container(border=True, key="targets_signature"):
             st.html(block(f'<div role="alert">{body}</div>'))
 

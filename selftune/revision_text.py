@@ -65,7 +65,7 @@ def rows_html(
     items = []
     for r in rows:
         steps = f' <span class="num">({escape(say("draft.steps", steps=r.steps))})</span>' if r.steps else ""
-        sign = f" <b>· ✍ {escape(say('draft.signature'))}</b>" if r.needs_signature else ""
+        sign = f" <b>· ● {escape(say('draft.signature'))}</b>" if r.needs_signature else ""
         items.append(
             f"<li><b>{safe(label(r, say))}</b>{sign}<br>"
             f'<span class="big">{safe(shown(r, r.old, say))} → {safe(shown(r, r.new, say))}</span>{steps}'
@@ -80,7 +80,7 @@ def outside(row: Row, say: Say, values: Mapping[str, float], new: Settings | Non
     value = values.get(row.subject)
     if rule is None or value is None or rule.min <= value <= rule.max:
         return ""
-    return f"<br>⚠ {safe(say('draft.means_bound_outside', value=value))}"
+    return f"<br>▲ {safe(say('draft.means_bound_outside', value=value))}"
 
 
 def sides_html(sides: Iterable[Sides], settings: Settings, say: Say) -> str:
@@ -93,7 +93,7 @@ def sides_html(sides: Iterable[Sides], settings: Settings, say: Say) -> str:
     for s in sides:
         row = row_of(s.path, s.yours, s.base, settings)
         name = safe(label(row, say)) if row else safe(s.path)
-        clash = f"<br><b>⚠ {escape(say('targets.clash'))}</b>" if s.clash else ""
+        clash = f"<br><b>▲ {escape(say('targets.clash'))}</b>" if s.clash else ""
         cells = "".join(
             f'<td class="num">{safe(shown(row, v, say) if row else exact(v))}</td>'
             for v in (s.base, s.theirs, s.yours)

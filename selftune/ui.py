@@ -246,11 +246,11 @@ def notices(view: BannerView, say: Say) -> None:
     if view.stopped:
         text = say("banner.stopped_by", who=view.stopped.by, at_ms=view.stopped.at_ms)
         why = say("banner.stopped_why", why=plain(view.stopped.reason, 300)) if view.stopped.reason else ""
-        lines.append(("✋", f"{text} {why}".strip()))
+        lines.append(("■", f"{text} {why}".strip()))
     if view.chain_broken:
-        lines.append(("⛓", say("banner.chain_broken")))
+        lines.append(("✕", say("banner.chain_broken")))
     if view.settings_broken:
-        lines.append(("✎", say("banner.settings_broken")))
+        lines.append(("▲", say("banner.settings_broken")))
     if view.fault:
         lines.append(("!", say("banner.fault", error=plain(view.fault, 300))))
     if lines:
