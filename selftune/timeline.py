@@ -282,8 +282,24 @@ def _deltas(p: Picture, record: Decision | None, row: EffectRow | None) -> tuple
     if isinstance(metrics, Mapping):
         given = {str(m): x for m, x in metrics.items() if isinstance(x, Mapping)}
     elif row is not None:
-        given = {long_name(m): {"delta": x} for m, x in row.d.items()}
+        given = {long_name(m): {"delta": x, **_interval(row, m)} for m, x in row.d.items()}
     return tuple(_delta(p, m, given[m]) for m in p.settings.targets if m in given)
+
+
+def _interval(row: EffectRow, short: str) -> dict[str, float | None]:
+    """The row's own interval and count, where the file has the columns; a word is no number."""
+    return {
+        "lo": _cell(row, f"lo_{short}"),
+        "hi": _cell(row, f"hi_{short}"),
+        "n_post": n if (n := _cell(row, "n_post")) is None else int(n),
+    }
+
+
+def _cell(row: EffectRow, column: str) -> float | None:
+    try:
+        return number_of(float(row.cells.get(column, "")))
+    except ValueError:
+        return None
 
 
 def _delta(p: Picture, metric: str, x: Mapping[str, Any]) -> MetricDelta:

@@ -196,3 +196,15 @@ def test_integrity_counts_what_was_set_aside(story: Story) -> None:
     bad = integrity(p)
     assert not bad.ok and bad.lines == 3
     assert bad.rejects == (("a", "cells", 1), ("controls/rules_history.jsonl", "nul", 2))
+
+
+def test_a_row_without_a_verdict_of_ours_brings_its_own_interval() -> None:
+    """The forest plot shows how sure the effects file is; a word or an empty cell is no number."""
+    from selftune.book import EffectRow
+    from selftune.timeline import _interval
+
+    cells = {"lo_risk": "-0.03", "hi_risk": "-0.01", "n_post": "450", "lo_phase": "", "hi_phase": "nan"}
+    row = EffectRow(ts_ms=0, rule="risk_max", d={"risk": -0.02, "phase": 0.1}, cells=cells)
+    assert _interval(row, "risk") == {"lo": -0.03, "hi": -0.01, "n_post": 450}
+    assert _interval(row, "phase") == {"lo": None, "hi": None, "n_post": 450}
+    assert _interval(EffectRow(ts_ms=0, rule="r", d={}), "risk") == dict.fromkeys(("lo", "hi", "n_post"))
