@@ -148,7 +148,7 @@ def asked(p: Picture, say: Say) -> None:
         diff = flip(p)
         st.write(say("review.change"))
         if diff:
-            st.code(diff, language="diff", wrap_lines=True)
+            st.code(diff, language=None, wrap_lines=True)
     st.header(say("review.print_head"))
     st.code(p.settings.digest, language=None, wrap_lines=True)
     st.write(say("review.print"))
