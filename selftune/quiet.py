@@ -20,6 +20,7 @@ from selftune.series import Floats, Series
 BATCH_S = 10.0  # batch means of 10 s (effects.md), also the coarse history's bin
 MIN_STRETCH_S = 90.0  # loop.md: event-free history counts in stretches of at least this
 MIN_SHARE = 0.7  # of the batches of a window must be there
+LOOK_BACK_S = 6 * 3600.0  # older windows are drift; a cycle's work must not grow with the day
 FULL_PACE = 0.99  # below this the root lives faster than the coarse bins; the samples serve instead
 
 
@@ -123,7 +124,10 @@ def _grid(series: Series, coarse: Coarse, settings: Settings) -> Coarse:
     """The coarse history; where the root lives faster than it, means of the samples on a finer grid."""
     pace = pace_of(settings)
     if pace >= FULL_PACE:
-        return coarse
+        if not len(coarse):
+            return coarse
+        end_ms = int(coarse.start_ms[-1]) + coarse.bin_ms
+        return coarse.between(end_ms - round(LOOK_BACK_S * 1000), end_ms)
     bin_ms = max(1, round(BATCH_S * pace * 1000))
     if not len(series):
         return Coarse.empty(settings.metrics)

@@ -52,3 +52,25 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", only_loopback)
     # a root chosen by the developer's shell must not leak into a test
     monkeypatch.delenv("SELFTUNE_ROOT", raising=False)
+
+
+# Whole lives, whole pages and real processes: `make test` runs them, `make check` has no time for them.
+SLOW = {
+    "test_charts",
+    "test_clocks",
+    "test_crash",
+    "test_faults",
+    "test_ledger",
+    "test_loop",
+    "test_no_dead_ends",
+    "test_rotation",
+    "test_samples",
+    "test_two_writers",
+    "test_worlds",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in SLOW or item.path.parent.name == "pages":
+            item.add_marker(pytest.mark.slow)
