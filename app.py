@@ -10,9 +10,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from selftune import web
+from selftune import lifeline, web
 from selftune.runtime import data_root
 
+lifeline.tie()
 HERE = Path(__file__).resolve().parent
 ROOT = data_root()
 DOOR = web.door(os.environ, address=st.get_option("server.address"), root=ROOT)

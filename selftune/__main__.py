@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from selftune import lifeline
 from selftune.cli import main
 
 if __name__ == "__main__":
+    lifeline.tie()
     sys.exit(main())

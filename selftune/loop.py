@@ -31,6 +31,7 @@ SWEEP_S = 30.0  # evidence that a kill left unwritten is looked for this often
 SWEEP_AGAIN_S = 5.0  # after a sweep that failed
 FAULTS_HELD = 5  # this many faults in a row: state `faulted`, one try a minute
 BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+BACKOFF_OPEN_S = 4.0  # at most, while something is being watched: its harm does not wait for our faults
 JITTER = 0.25  # so that many loops of one broken disk do not knock at once
 
 
@@ -74,6 +75,7 @@ class Loop:
         self.pulse = Pulse(started=iso(self.root.clock.wall(), self.root.zone))
         self._sweep_due_ms: int | None = None
         self._unswept: str | None = None  # why the last sweep failed
+        self._watching = False  # the last good plan wanted the next look within a period
 
     # ------------------------------------------------------------------------ one tick
     def tick(self) -> Plan | None:
@@ -120,6 +122,7 @@ class Loop:
         self.pulse.mode = plan.effective.value
         self.pulse.config = plan.config_sha
         self.pulse.head = plan.approvals_head
+        self._watching = plan.next_due_s <= PERIOD_S
         self._due_in(plan.next_due_s)
 
     def _fault(self, e: Exception) -> None:
@@ -127,6 +130,8 @@ class Loop:
         self.pulse.fault = _words(e)
         self.pulse.state = "faulted" if self.pulse.faults >= FAULTS_HELD else "holding"
         wait = BACKOFF_S[min(self.pulse.faults, len(BACKOFF_S)) - 1]
+        if self._watching:
+            wait = min(wait, BACKOFF_OPEN_S)
         self._due_in(wait * (1 + random.uniform(-JITTER, JITTER)))
         self.say(self.pulse.fault)
         if self.pulse.faults == 1:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from selftune import lifeline
 from selftune.address import is_loopback
 from selftune.config import edit
 from selftune.demo import demo_root, is_demo, run_demo
@@ -51,7 +52,7 @@ class Child:
         flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
         self.process = subprocess.Popen(
             list(self.argv),
-            env={**os.environ, **self.env, "PYTHONUTF8": "1"},
+            env={**os.environ, **self.env, "PYTHONUTF8": "1", lifeline.PARENT: str(os.getpid())},
             cwd=CHECKOUT,
             start_new_session=os.name != "nt",
             creationflags=flags,

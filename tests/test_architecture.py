@@ -41,7 +41,7 @@ LAYERS: dict[int, list[str]] = {
     """.split(),
     3: """
         plants simulate tuned demo
-        runtime loop up supervisor
+        runtime loop up supervisor lifeline
         revising
         rehearsal
         backtest

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -101,6 +101,22 @@ def test_a_failed_start_gives_the_lease_back(tmp_path: Path) -> None:
         Loop(tmp_path)
     lay_out(tmp_path)
     Loop(tmp_path).close()
+
+
+@pytest.mark.parametrize(("next_due_s", "most_s"), [(1.0, 5.0), (5.0, 75.0)])
+def test_what_is_watched_is_looked_at_again_soon_however_often_we_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, next_due_s: float, most_s: float
+) -> None:
+    stage = Stage(tmp_path)
+    plan = stage.tick()
+    assert plan is not None
+    stage.loop._well(replace(plan, next_due_s=next_due_s))
+    waits = []
+    for _ in range(8):
+        stage.loop._fault(RuntimeError("a fault of ours"))
+        waits.append((stage.loop.pulse.next_due_ms - stage.fake.steady_ms) / 1000)
+    assert most_s / 2 < max(waits) <= most_s
+    stage.loop.close()
 
 
 def test_a_fault_is_recorded_once_said_each_time_and_over_when_it_is_over(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from selftune import lifeline
 from selftune.book import HEARTBEAT
 from selftune.domain import Role
 from selftune.up import BACKOFF_S, JITTER, STEADY_S, Child, children, go_live, supervise
@@ -74,6 +75,29 @@ def test_a_dead_child_is_said_and_restarted_and_at_the_end_nobody_is_left() -> N
     supervise([steady, dying], stopping, say=say)
     assert said and said[0].startswith("dying: ended with 3; again in")
     assert steady.process is not None and steady.process.poll() is not None, "asked to leave, and left"
+
+
+SUPERVISOR = """
+import sys, threading
+from selftune.up import Child, supervise
+tied = "from selftune import lifeline; import time; print(lifeline.tie(), flush=True); time.sleep(600)"
+supervise([Child("tied", [sys.executable, "-c", tied])], threading.Event())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
+def test_the_children_of_a_killed_supervisor_leave() -> None:
+    process = subprocess.Popen([sys.executable, "-c", SUPERVISOR], cwd=CHECKOUT, stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"True\n"
+    (child,) = offspring(process.pid)
+    process.kill()
+    process.communicate()
+    until(lambda: not Path(f"/proc/{child}").exists(), 30, "the child leaves")
+
+
+def test_without_a_supervisor_nothing_is_tied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(lifeline.PARENT, raising=False)
+    assert lifeline.tie() is False
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGTERM to be deaf to there")
