@@ -325,6 +325,8 @@ class _Fold:
             self._look(change, e, before)
         elif kind is ChangeKind.RESTORE:
             self.anchor[e.rule] = e.new  # what is restored has won its look: it is proven
+        elif kind is ChangeKind.RETURN and (self.excursion is None or e.rule not in self.excursion.displaced):
+            self.anchor[e.rule] = e.new  # another's value went back: the proof is where it was before
         elif kind is ChangeKind.EMERGENCY:
             self.last_emergency_at_ms = e.at_ms
         if kind not in OURS:

@@ -216,6 +216,18 @@ def test_a_foreign_event_on_our_rule_takes_it_out_of_the_excursion(story: Story)
     assert found.ended is Phase.SUPERSEDED
 
 
+def test_what_goes_back_from_another_s_value_is_proven_there_and_the_budget_counts_from_it(
+    story: Story,
+) -> None:
+    """A day of chaos found it: the anchor stayed at the foreign value that had broken the hard limit."""
+    story.at(10).foreign("risk_max", 0.48)
+    story.at(40).say("cycle", "return", {"risk_max": 0.33}, cause="hard_limit", scope="step")
+    assert story.life.anchor["risk_max"] == 0.33 and story.life.excursion is None
+    story.at(2000).step("risk_max", 0.31)
+    assert story.life.excursion is not None
+    assert story.life.excursion.displaced == {"risk_max": (0.33, 0.31)}
+
+
 def test_a_foreign_value_outside_the_bounds_clips_the_anchor(story: Story) -> None:
     story.at(10).foreign("risk_max", 0.9)
     assert story.life.values["risk_max"] == 0.9
