@@ -13,6 +13,7 @@ from typing import Any
 
 from selftune.config import Settings
 from selftune.domain import Governance, Mode, Reason
+from selftune.governing import backed
 from selftune.lifecycle import ChangeKind, Life
 
 
@@ -67,7 +68,7 @@ def effective_mode(
     `crit`, `breach`: an open critical warning or a hard limit that was broken and is over; they end
     a running loan.
     """
-    arming, ended_by, since_ms = _last_switch(governance)
+    arming, ended_by, since_ms = _last_switch(governance, settings.governance.approvals_required)
     stopped = ended_by is not None and ended_by.kind == "stop"
     loan = _loan(arming, since_ms, settings, life) if arming is not None else None
 
@@ -102,16 +103,19 @@ def effective_mode(
     return ModeState(mode=Mode.LIVE, reason=Reason("mode.live_loan" if loan else "mode.live_free"), loan=loan)
 
 
-def _last_switch(governance: Sequence[Governance]) -> tuple[Governance | None, Governance | None, int]:
+def _last_switch(
+    governance: Sequence[Governance], required: int
+) -> tuple[Governance | None, Governance | None, int]:
     """The arming in question, what ended it (None while it runs), and since when (steady) it runs.
 
-    `resume` lifts a stop or disarm.
+    `resume` lifts a stop or disarm. An arming without the signatures it needs is none, and lifts nothing.
     """
+    signed = backed(governance, required)
     arming: Governance | None = None
     ended: Governance | None = None
     since_ms = 0
     for g in governance:
-        if g.kind == "arm":
+        if g.kind == "arm" and g.id in signed:
             arming, ended, since_ms = g, None, g.at_ms
         elif g.kind == "resume":
             ended, since_ms = None, g.at_ms

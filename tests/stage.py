@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from selftune.book import Chain, Records, Version
+from selftune.book import Batch, Chain, Records, Version
 from selftune.coarse import CoarseBook
 from selftune.config import edit, parse
 from selftune.cycle import decide
 from selftune.domain import Decision, Governance, Mode, Reason, RiskWarning, RuleEvent
+from selftune.ledger import Ledger
 from selftune.lifecycle import Life, fold
 from selftune.picture import Picture
 from selftune.plan import Act, Plan, Snapshot
@@ -52,6 +53,18 @@ def ms(seconds: float) -> int:
 def iso(seconds: float) -> str:
     """The same instant as a record writes it."""
     return datetime.fromtimestamp(ms(seconds) / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def sign(ledger: Ledger, digest: str, loan: Mapping[str, Any], values: Mapping[str, float]) -> None:
+    """An arming in a real ledger, as the review writes it: asked for by one, signed by another."""
+    asked = {"settings": digest, "loan": dict(loan), "evidence": ""}
+    (request,) = ledger.commit(
+        Batch(governance=({"kind": "request", "by": "kim", "role": "operator", "what": "arming", **asked},)),
+        expect=None,
+    ).governance
+    signed = {"by": "lee", "role": "reviewer", "request": request, **asked}
+    lines = ({"kind": "approve", **signed}, {"kind": "arm", "values": dict(values), **signed})
+    ledger.commit(Batch(governance=lines), expect=None)
 
 
 @dataclass
@@ -175,9 +188,15 @@ class Story:
         )  # fmt: skip
 
     def arm(self, *, changes: int = 20, displacement: float = 6.0, hours: float = 24.0, **more: Any) -> None:
+        """An arming as the review writes it: asked for, signed by as many as it takes, carried out."""
         loan = {"changes": changes, "displacement": displacement, "until": iso(self.now + hours * 3600)}
-        data = {"settings": self.settings.digest, "values": dict(self.life.values), "loan": loan, **more}
-        self.govern("arm", **data)
+        asked = {"settings": self.settings.digest, "loan": loan, "evidence": ""}
+        self.govern("request", by="asker", what="arming", **asked)
+        request = self.governance[-1].id
+        for k in range(max(1, self.settings.governance.approvals_required)):
+            self.govern("approve", by=f"signer{k}", request=request, **asked)
+        values = dict(self.life.values)
+        self.govern("arm", request=request, values=values, **{**asked, "loan": dict(loan), **more})
 
     def crit(self, note: str = "something burns", rule: str | None = None, **more: Any) -> None:
         self.warnings.append(

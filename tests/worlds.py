@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from selftune import hands
-from selftune.book import DECISIONS, HISTORY, RISKS, Batch
+from selftune.book import DECISIONS, HISTORY, RISKS
 from selftune.coarse import CoarseBook
 from selftune.domain import Decision, Refused, RuleEvent, UnknownId
 from selftune.lifecycle import ChangeKind
@@ -26,7 +26,7 @@ from selftune.rehearsal import Rehearsal
 from selftune.series import Series
 from selftune.settings import Settings
 from selftune.simulate import Plant, Rows
-from tests.stage import LIVE, T0, iso, settings_text
+from tests.stage import LIVE, T0, iso, settings_text, sign
 
 EXEMPT = ("rollback", "restore")  # a way back may be longer than lr
 
@@ -108,9 +108,7 @@ class World(Rehearsal):
         s = self.picture.settings
         until = iso((self.fake.wall_ms - T0) / 1000 + hours * 3600)
         loan = {"changes": changes, "displacement": displacement, "until": until}
-        arm = {"kind": "arm", "by": "lee", "role": "reviewer", "settings": s.digest, "loan": loan,
-               "values": dict(self.picture.life.values)}  # fmt: skip
-        self.ledger.commit(Batch(governance=(arm,)), expect=None)
+        sign(self.ledger, s.digest, loan, self.picture.life.values)
 
     def settle(self, text: str | None) -> None:
         """Another settings file; None brings the first one back."""

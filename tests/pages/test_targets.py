@@ -18,6 +18,7 @@ from selftune.picture import Picture
 from selftune.revising import save
 from selftune.runtime import Root
 from tests.pages.acting import STATES, opened, prepare, said_well, visit, words_on
+from tests.stage import sign
 
 SETTINGS = "configs/self_tuning.yaml"
 APPROVALS = "controls/approvals.jsonl"
@@ -193,11 +194,8 @@ def armed(root: Path) -> None:
     text = edit(text_of(root), {"strategy.dry_run": False})
     (root / SETTINGS).write_text(text, encoding="utf-8")
     until = (datetime.now(UTC) + timedelta(hours=5)).isoformat()
-    record = {
-        "kind": "arm", "by": "lee", "role": "reviewer", "settings": parse(text).digest, "values": {},
-        "loan": {"changes": 5, "displacement": 6, "until": until},
-    }  # fmt: skip
-    FileLedger(root, timezone="UTC").commit(Batch(governance=(record,)), None)
+    loan = {"changes": 5, "displacement": 6, "until": until}
+    sign(FileLedger(root, timezone="UTC"), parse(text).digest, loan, {})
 
 
 def test_in_live_mode_the_preview_says_that_saving_disarms_and_it_does(
