@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from selftune import __version__, cli_check, cli_hands
+from selftune import __version__, cli_check, cli_hands, cli_review
 from selftune.catalogue import LANGUAGES
 from selftune.cli_status import screen
 from selftune.cli_words import Voice, utf8_streams, voice_for
@@ -186,6 +186,11 @@ def hand(call: Call) -> int:
     return cli_hands.run(call.args.command, call.path, call.voice, call.args)
 
 
+def review(call: Call) -> int:
+    """The switch-off of practice mode: ask, sign, send back."""
+    return cli_review.run(call.path, call.voice, call.args)
+
+
 # ----------------------------------------------------------------------------- the parser
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that says what is wrong in the user's language, with the nearest command."""
@@ -267,6 +272,7 @@ def _parser(voice: Voice) -> Parser:
         add("loop", loop).add_argument("--once", action="store_true", help=voice.text("cli.help.once"))
     add("effects", effects).add_argument("--all", action="store_true", help=voice.text("cli.help.all"))
     cli_hands.arguments(add, hand, voice)
+    cli_review.arguments(add, review, voice)
     add("status", status).add_argument("--json", action="store_true", help=voice.text("cli.help.json"))
     add("check", check).add_argument("--repair", action="store_true", help=voice.text("cli.help.repair"))
     if importlib.util.find_spec("selftune.up"):

@@ -16,7 +16,7 @@ import numpy as np
 
 from selftune.coarse import Coarse
 from selftune.config import Settings
-from selftune.lifecycle import ChangeKind
+from selftune.lifecycle import Change, ChangeKind
 from selftune.picture import Picture
 from selftune.track import Forecasts, Placebo, Stillness, Track, track
 
@@ -37,6 +37,9 @@ BARS: Mapping[str, float] = {
     "gap_hours": 6,  # hours of data needed to speak of gaps
     "gap_pass": 0.01,  # share of missing 10 s stretches that passes ...
     "gap_look": 0.05,  # ... and that is worth a look; more fails
+    "backtest_worst": -0.05,  # score that the worst stretch of the backtest may lose ...
+    "backtest_days": 14,  # ... and after so many days it is only worth a look
+    "missing_blocks": 0,  # 1: an item without enough evidence blocks a signature as a failed one does
 }
 
 
@@ -73,6 +76,18 @@ class Pulse:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tested:
+    """The newest backtest of these very settings: what its worst stretch lost or won against doing nothing.
+
+    `worst` is a difference of scores (-1..1), None where the data could not support any; `run` its id.
+    """
+
+    worst: float | None
+    ended_ms: int
+    run: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Readiness:
     """The checklist. `unknown`: names under governance.readiness that no item knows."""
 
@@ -82,6 +97,11 @@ class Readiness:
 
     def count(self, grade: Grade) -> int:
         return sum(i.grade is grade for i in self.items)
+
+    @property
+    def grades(self) -> dict[str, str]:
+        """Item -> grade, as a request records it."""
+        return {i.code: i.grade.value for i in self.items}
 
     @property
     def ready(self) -> bool:
@@ -95,7 +115,7 @@ def bars(settings: Settings) -> dict[str, float]:
     return {name: float(own.get(name, default)) for name, default in BARS.items()}
 
 
-def assess(p: Picture, pulse: Pulse) -> Readiness:
+def assess(p: Picture, pulse: Pulse, tested: Tested | None = None) -> Readiness:
     """The checklist as of this picture."""
     bar, record = bars(p.settings), track(p)
     items = (
@@ -105,7 +125,7 @@ def assess(p: Picture, pulse: Pulse) -> Readiness:
         effects(record, bar),
         warnings(p, bar),
         drill(p, bar),
-        Item(code="backtest", grade=Grade.NONE, page="backtest"),
+        backtest(tested, p.snap.now_ms, bar),
         uptime(p, pulse, bar),
         gaps(p.snap.coarse, p.settings.metrics, bar),
         whole(p),
@@ -123,7 +143,7 @@ def days_watched(p: Picture, bar: Mapping[str, float]) -> Item:
         if d.kind in ("cycle", "verdict") and d.ts_ms <= p.snap.now_ms
     }
     n, need = len(days), bar["days_watched"]
-    grade = Grade.PASS if n >= need else Grade.NONE
+    grade = Grade.PASS if n >= need else Grade.NONE if n else Grade.FAIL
     return Item(code="days", grade=grade, value=n, unit="days", page="history", params={"need": need})
 
 
@@ -191,16 +211,39 @@ def warnings(p: Picture, bar: Mapping[str, float]) -> Item:
 
 
 def drill(p: Picture, bar: Mapping[str, float]) -> Item:
-    """A way back on record, after which the harm was measured to be gone (undecided counts, loop.md)."""
+    """A way back on record whose outcome was measured: the harm was gone (undecided counts, loop.md), or
+    after a rollback by hand the windows around it were compared."""
     since = p.snap.now_ms - bar["drill_days"] * DAY_MS
     back = [
         c for c in p.life.changes
         if c.kind in (ChangeKind.RETURN, ChangeKind.ROLLBACK) and c.ts_ms >= since
     ]  # fmt: skip
-    good = sum(c.verified in ("verified", "undecided") for c in back)
+    good = sum(c.verified in ("verified", "undecided") or _measured(p, c) for c in back)
     grade = Grade.PASS if good else Grade.LOOK if back else Grade.NONE
     params = {"days": bar["drill_days"], "n": len(back)}
     return Item(code="drill", grade=grade, value=good, unit="times", page="history", params=params)
+
+
+def _measured(p: Picture, c: Change) -> bool:
+    """A rollback by hand that took its value back, and after which somebody measured every move of it."""
+    if c.kind is not ChangeKind.ROLLBACK:
+        return False
+    rows = {r.key for r in p.snap.records.effect_rows if any(x is not None for x in r.d.values())}
+    stamps = {e.key: (e.ts_ms, e.rule) for e in p.snap.records.events}
+    return bool(c.keys) and all(stamps.get(k) in rows for k in c.keys)
+
+
+def backtest(t: Tested | None, now_ms: int, bar: Mapping[str, float]) -> Item:
+    """What the worst stretch of the newest backtest of these settings would have cost, if there is one."""
+    if t is None or t.worst is None:
+        code = "backtest"
+        return Item(code=code, grade=Grade.NONE, page="backtest", params={"ran": t is not None})
+    days = max(0.0, (now_ms - t.ended_ms) / DAY_MS)
+    fresh = days <= bar["backtest_days"]
+    good = t.worst >= bar["backtest_worst"]
+    grade = Grade.FAIL if not good else Grade.PASS if fresh else Grade.LOOK
+    params = {"limit": bar["backtest_worst"], "days": round(days, 1), "run": t.run, "ran": True}
+    return Item(code="backtest", grade=grade, value=t.worst, unit="score", page="backtest", params=params)
 
 
 def uptime(p: Picture, pulse: Pulse, bar: Mapping[str, float]) -> Item:

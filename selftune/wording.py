@@ -37,7 +37,7 @@ LONGEST_TEXT = 200
 # parameters whose values are our own words, shown as `<kind>.<value>`; names that people give never are
 WORD_KINDS = frozenset(
     {"metric", "verdict", "mode", "phase", "state", "role", "policy", "severity", "act", "kind", "origin",
-     "confirm", "identity", "outcome", "unit", "language"}
+     "confirm", "identity", "outcome", "unit", "language", "item", "grade"}
 )  # fmt: skip
 _PYTHON_FORMAT = re.compile(r"[+]?(?:\.\d{1,2})?[feg%d]")
 _INVISIBLE_LETTERS = frozenset("ㅤᅟᅠﾠ")  # Hangul fillers are letters that show nothing

@@ -23,7 +23,7 @@ LAYERS: dict[int, list[str]] = {
         config
     """.split(),
     1: """
-        book records gather evidence lifecycle excursion mode
+        book records gather evidence lifecycle excursion mode governing
         series rows intake ring coarse downsample
         effects effectrows judging gaps harm noise limits contrast weights quiet health
         objective guards policy policies
@@ -42,10 +42,10 @@ LAYERS: dict[int, list[str]] = {
     3: """
         plants simulate tuned demo
         runtime loop up supervisor lifeline
-        revising
+        revising standing reviewing
         rehearsal
         backtest
-        cli cli_check cli_hands cli_status cli_words __main__
+        cli cli_check cli_hands cli_review cli_status cli_words __main__
         checkup status sweep
     """.split(),
     4: """
