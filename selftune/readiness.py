@@ -236,8 +236,7 @@ def _measured(p: Picture, c: Change) -> bool:
 def backtest(t: Tested | None, now_ms: int, bar: Mapping[str, float]) -> Item:
     """What the worst stretch of the newest backtest of these settings would have cost, if there is one."""
     if t is None or t.worst is None:
-        code = "backtest"
-        return Item(code=code, grade=Grade.NONE, page="backtest", params={"ran": t is not None})
+        return Item(code="backtest", grade=Grade.NONE, page="backtest", params={"ran": t is not None})
     days = max(0.0, (now_ms - t.ended_ms) / DAY_MS)
     fresh = days <= bar["backtest_days"]
     good = t.worst >= bar["backtest_worst"]
