@@ -6,7 +6,7 @@ Nothing in here decides: the role, the guards and the commit are the office's.
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import streamlit as st
 
@@ -18,8 +18,12 @@ from selftune.markup import block, safe
 from selftune.office import Glance, Office
 from selftune.picture import Picture
 from selftune.plan import Act
+from selftune.revising import Conflict
+from selftune.runtime import Root
+from selftune.view import Visitor
 from selftune.wording import sentence
 
+T = TypeVar("T")
 ASKING, SAID = "deskwork_asking", "deskwork_said"
 
 
@@ -66,29 +70,38 @@ def act(action: Action, wanted: Callable[[Picture, str], tuple[Act, ...]], say: 
 
     `wanted(picture, actor)` gives the acts. The identity and the role are those of this very moment.
     """
+    done = _told(say, lambda who: office().act(
+        action, lambda p: wanted(p, who.name), actor=who.name, role=who.role
+    ))  # fmt: skip
+    return done is not None
+
+
+def through(action: Action, work: Callable[[Root, Visitor], T], say: Say) -> T | None:
+    """What `work` gives with the shared root; None when it was refused, with the reasons on the page."""
+    return _told(say, lambda who: office().through(action, lambda root: work(root, who), role=who.role))
+
+
+def _told(say: Say, do: Callable[[Visitor], T]) -> T | None:
+    """What `do` gives for the visitor of this very moment, or None and why not, in words."""
     visitor = ui.current_identity()
     if visitor is None:
         refuse([say("desk.nobody")])
-        return False
-    who = visitor.name
+        return None
     try:
-        office().act(action, lambda p: wanted(p, who), actor=who, role=visitor.role)
+        return do(visitor)
     except (Refused, UnknownId) as no:
         refuse(refusal(no, say))
-        return False
+    except Conflict:
+        refuse([say("cli.review.conflict")])
     except LockHeld as held:
         refuse([say("desk.lock_held", since=held.since)])
-        return False
     except StaleSnapshot:
         refuse([say("desk.stale_snapshot")])
-        return False
     except SettingsError as error:
         refuse([problem_text(x, say) for x in error.problems])
-        return False
     except StorageError as error:
         refuse([say("desk.storage", error=str(error))])
-        return False
-    return True
+    return None
 
 
 def refusal(no: Refused | UnknownId, say: Say) -> list[str]:

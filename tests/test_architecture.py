@@ -54,6 +54,7 @@ LAYERS: dict[int, list[str]] = {
         needs past trends
         revision_text
         deskwork markup card_text event_text report
+        review_text review_report
     """.split(),
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
