@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from enum import StrEnum
@@ -18,16 +18,18 @@ from pathlib import Path
 
 from selftune import config
 from selftune.book import APPROVALS, DECISIONS, EFFECTS, HISTORY, QUOTES, RISKS, SETTINGS, Chain
-from selftune.domain import Problem, Reason, StorageError
+from selftune.domain import Governance, Problem, Reason, StorageError
 from selftune.effectrows import is_known
 from selftune.files import Tail, inside, is_there, mend, opened, read_small, replace
 from selftune.gather import FILES, Gather, Moment
+from selftune.governing import backed, fold
 from selftune.health import rate_of
 from selftune.ledger import unreadable, zone_of
 from selftune.locks import commit_lock
 from selftune.records import MAX_LINE
 from selftune.samples import UNUSABLE, SampleStream, StreamState, StreamStatus
 from selftune.settings import Settings
+from selftune.standing import REVIEWS, evidence, evidence_file
 from selftune.status import DEFAULT_ZONE, read_heartbeat
 
 USERS = "configs/users.yaml"
@@ -178,7 +180,23 @@ def _ledgers(path: Path, zone: tzinfo, now_ms: int) -> list[Finding]:
     chain = gather.chain()
     if not chain.ok:
         found.append(_broken(chain))
-    return found
+    return [*found, *_reviews(path, gather.sheets[APPROVALS].items)]
+
+
+def _reviews(path: Path, governance: Sequence[Governance]) -> Iterator[Finding]:
+    """Armings without the signatures they need, and evidence that is not what was signed."""
+    signed = backed(governance, 1)
+    for g in governance:
+        if g.kind == "arm" and g.id not in signed:
+            yield _warn(APPROVALS, Reason("check.arm_unsigned", {"line": g.n}))
+    for r in fold(governance):
+        if not r.evidence or evidence(path, r.evidence) is not None:
+            continue
+        file = evidence_file(path, r.evidence)
+        there = file is None or is_there(file)
+        level = Level.FILE if there else Level.WARNING
+        code = "check.evidence_changed" if there else "check.evidence_gone"
+        yield Finding(level=level, file=REVIEWS, item=Reason(code, {"id": r.id}))
 
 
 def _read(path: Path, name: str, gather: Gather, moment: Moment) -> _Told:

@@ -39,10 +39,10 @@ from selftune.revising import Conflict, _keep, _record, _swap
 from selftune.revising import sha256 as sha_of
 from selftune.runtime import TRIES, Root
 from selftune.standing import (
+    REVIEWS,
     Standing,
     changes_of,
     checklist,
-    evidence_file,
     flip_of,
     requests,
     standing,
@@ -131,7 +131,7 @@ def _asked(root: Root, p: Picture, t: Terms, found: Readiness, ops: Ops) -> Json
     }  # fmt: skip
     data = render(seen)
     digest = sha256(strip_end(data))
-    file = evidence_file(root.path, digest)
+    file = root.path / REVIEWS / f"{digest}.json"
     inside(root.path, file)
     replace(file, data, durable=True, mode=0o600, ops=ops)
     return {

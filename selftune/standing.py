@@ -97,17 +97,18 @@ def standing(path: Path, p: Picture, r: Request, found: Readiness | None = None)
 
 def evidence(path: Path, digest: str) -> JsonDict | None:
     """The snapshot of that digest; None when it is gone, or is not what the request says."""
-    if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
-        return None  # no file name comes from anything but a digest
-    raw = read_small(evidence_file(path, digest), EVIDENCE_BYTES)
+    file = evidence_file(path, digest)
+    raw = read_small(file, EVIDENCE_BYTES) if file is not None else None
     if raw is None or sha256(strip_end(raw)) != digest:
         return None
     said = parse_line(strip_end(raw))
     return said if isinstance(said, dict) else None
 
 
-def evidence_file(path: Path, digest: str) -> Path:
-    return path / REVIEWS / f"{digest}.json"
+def evidence_file(path: Path, digest: str) -> Path | None:
+    """Where that snapshot lies; None for what is no digest: no file name comes from anything else."""
+    real = len(digest) == 64 and all(c in "0123456789abcdef" for c in digest)
+    return path / REVIEWS / f"{digest}.json" if real else None
 
 
 def flip_of(text: bytes) -> tuple[bytes, str]:
