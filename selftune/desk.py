@@ -18,7 +18,7 @@ from typing import TypeVar, cast
 
 from selftune.coarse import Coarse
 from selftune.demo import is_demo
-from selftune.domain import Mode, Problem
+from selftune.domain import Mode, Problem, Reason
 from selftune.files import read_small
 from selftune.office import Glance, Office
 from selftune.picture import Picture
@@ -27,8 +27,9 @@ from selftune.records import parse_line
 from selftune.samples import StreamState
 from selftune.series import Series
 from selftune.settings import METRICS_FILE, SETTINGS_FILE, Settings
+from selftune.standing import last_switch
 from selftune.status import stopped_by
-from selftune.view import BannerView, FileFact, Stopped, data_age, loop_state
+from selftune.view import BannerView, FileFact, LoanView, Stopped, data_age, loop_state
 
 HEARTBEAT_FILE = "logs/loop_status.json"
 HEARTBEAT_BYTES = 64 * 1024
@@ -107,7 +108,7 @@ class Now:
         return BannerView(
             loop=loop_state(self.beat_age_s), loop_age_s=self.beat_age_s, holding=self.holding,
             mode=p.mode.mode if p else Mode.DRY_RUN, data=data_age(self.data_age_s, limit),
-            data_age_s=self.data_age_s, demo=self.demo, stopped=_stopped(p),
+            data_age_s=self.data_age_s, demo=self.demo, stopped=_stopped(p), loan=_loan(p),
             chain_broken=p is not None and not p.snap.records.chain.ok,
             settings_broken=bool(self.problems), fault=self.glance.fault,
         )  # fmt: skip
@@ -118,6 +119,20 @@ def _stopped(p: Picture | None) -> Stopped | None:
     if found is None:
         return None
     return Stopped(by=found.by, at_ms=found.ts_ms, reason=str(found.data.get("reason") or ""))
+
+
+def _loan(p: Picture | None) -> LoanView | None:
+    """The loan that runs, or how the last one ended as long as nothing came after it."""
+    if p is None:
+        return None
+    loan, last = p.mode.loan, last_switch(p.snap.records.governance)
+    if p.mode.live and loan is not None:
+        return LoanView(changes_left=loan.changes_left, until_ms=loan.until_ms)
+    if last is None or last.kind != "disarm" or p.mode.live:
+        return None
+    params = last.data.get("params")
+    why = Reason(str(last.data.get("reason") or "mode.disarmed"), params if isinstance(params, dict) else {})
+    return LoanView(ended_ms=last.ts_ms, why=why)
 
 
 class Desk:

@@ -19,6 +19,7 @@ from selftune.objective import objective_score
 from selftune.picture import Picture
 from selftune.plan import Plan
 from selftune.settings import Settings
+from selftune.standing import waiting
 from selftune.timeline import paused_rules
 from selftune.view import BannerView, DataAge, LoopState
 from selftune.whereabouts import watches, where
@@ -116,6 +117,8 @@ def _of_the_picture(p: Picture) -> list[Need]:
     for crit in p.crits[-3:]:
         query = {"e": crit.effect} if crit.effect else {}
         found.append(Need(kind="crit", urgent=True, page="history", query=query, params={"note": crit.note}))
+    for r in waiting(p):
+        found.append(Need(kind="review", page="review", query={"req": r.id}, params={"who": r.by}))
     for back in rollback_cards(p):
         what = ", ".join(m.rule for m in back.moves)
         found.append(Need(kind="rollback", page="suggestions", params={"what": what, "who": back.actor}))

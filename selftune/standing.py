@@ -79,19 +79,30 @@ def standing(path: Path, p: Picture, r: Request, found: Readiness | None = None)
     arming = r.what is What.ARMING
     if arming and found is None and not r.over:
         found = checklist(path, p)
-    s, records = p.settings, p.snap.records
-    facts = Facts(
-        now_ms=p.snap.now_ms, clock_ms=p.snap.clock_ms, chain_ok=records.chain.ok,
-        settings=s.digest if p.snap.settings_problem is None else None,
-        events=records.events, warnings=records.warnings,
-        grades=found.grades if found is not None else None,
-        evidence_ok=not arming or r.over or evidence(path, r.evidence) is not None,
-    )  # fmt: skip
+    whole = not arming or r.over or evidence(path, r.evidence) is not None
+    facts = facts_of(p, found.grades if found is not None else None, evidence_ok=whole)
+    need = p.settings.governance.approvals_required
     return Standing(
-        request=r, state=governing.state(r, facts, s.governance.approvals_required),
+        request=r, state=governing.state(r, facts, need), needed=governing.needed(r, need),
         moved=() if r.used or r.refused else governing.moved(r, facts),
-        needed=governing.needed(r, s.governance.approvals_required),
-        people=People(records.governance), found=found if arming else None,
+        people=People(p.snap.records.governance), found=found if arming else None,
+    )  # fmt: skip
+
+
+def waiting(p: Picture) -> tuple[Request, ...]:
+    """Requests that wait for signatures, as far as the records alone can tell."""
+    need = p.settings.governance.approvals_required
+    facts = facts_of(p)
+    return tuple(r for r in requests(p) if not r.over and governing.state(r, facts, need) is State.OPEN)
+
+
+def facts_of(p: Picture, grades: Mapping[str, str] | None = None, *, evidence_ok: bool = True) -> Facts:
+    """What a request is held against in this picture."""
+    records = p.snap.records
+    return Facts(
+        now_ms=p.snap.now_ms, clock_ms=p.snap.clock_ms, chain_ok=records.chain.ok,
+        settings=p.settings.digest if p.snap.settings_problem is None else None,
+        events=records.events, warnings=records.warnings, grades=grades, evidence_ok=evidence_ok,
     )  # fmt: skip
 
 

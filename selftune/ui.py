@@ -233,6 +233,10 @@ def banner(view: BannerView, say: Say, *, switch: Callable[[], None] | None = No
             icon=":material/bolt:" if live_mode else ":material/school:",
             color="orange" if live_mode else "blue",
         )
+        if live_mode and view.loan is not None:
+            left, until = view.loan.changes_left, view.loan.until_ms
+            said = say("banner.loan" if left is not None else "banner.loan_open", left=left, until_ms=until)
+            st.badge(said, icon=":material/hourglass_bottom:", color="orange")
         colour, icon = _DATA_FACE[view.data]
         st.badge(say(f"banner.data_{view.data.value}", age=_whole(view.data_age_s)), icon=icon, color=colour)  # type: ignore[arg-type]
         if switch is not None:
@@ -247,6 +251,8 @@ def notices(view: BannerView, say: Say) -> None:
         text = say("banner.stopped_by", who=view.stopped.by, at_ms=view.stopped.at_ms)
         why = say("banner.stopped_why", why=plain(view.stopped.reason, 300)) if view.stopped.reason else ""
         lines.append(("■", f"{text} {why}".strip()))
+    if view.loan is not None and view.loan.ended_ms is not None and view.loan.why is not None:
+        lines.append(("◀", f"{say('banner.loan_ended', at_ms=view.loan.ended_ms)} {say.why(view.loan.why)}"))
     if view.chain_broken:
         lines.append(("✕", say("banner.chain_broken")))
     if view.settings_broken:

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from selftune.domain import Mode, Role, Target
+from selftune.domain import Mode, Reason, Role, Target
 from selftune.series import Series
 
 ALIVE_S, LATE_S = 2.0, 5.0
@@ -62,11 +62,21 @@ class Stopped:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoanView:
+    """A running loan: changes left (None: no such limit) and when it ends. Or how the last one ended."""
+
+    changes_left: int | None = None
+    until_ms: int | None = None
+    ended_ms: int | None = None
+    why: Reason | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class BannerView:
     """What stands on top of every page. Ages in seconds, None = never seen.
 
-    `mode` is the effective one. `demo`: the data are made by the built-in plant. `fault`: why the data
-    root cannot be read at all.
+    `mode` is the effective one, on `loan` where there is one. `demo`: the data are made by the built-in
+    plant. `fault`: why the data root cannot be read at all.
     """
 
     loop: LoopState
@@ -77,6 +87,7 @@ class BannerView:
     demo: bool = False
     holding: bool = False
     stopped: Stopped | None = None
+    loan: LoanView | None = None
     chain_broken: bool = False
     settings_broken: bool = False
     fault: str | None = None
