@@ -263,3 +263,24 @@ def test_the_report_stands_alone(root: Path) -> None:
         and 'lang="en"' in text
         and "{" not in re.sub(r"<style>.*?</style>", "", text, flags=re.S)
     )
+
+
+# ------------------------------------------------------------------------------- on every page
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_loan_stands_in_the_banner_and_how_it_ended(
+    language: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready(root)
+    r = request(root)
+    visit(monkeypatch, Role.REVIEWER, "lee")
+    at = opened("overview", root, monkeypatch, language)
+    assert ("review" in words_on(at)) or ("서명을 기다립니다" in words_on(at))
+    reviewing.approve(Root(root), r.id, actor="lee", role=Role.REVIEWER, comment="read")
+    visit(monkeypatch, Role.VIEWER)
+    shown = words_on(opened("help", root, monkeypatch, language))
+    assert ("남은 변경 3번" if language == "ko" else "3 changes left") in shown
+    Root(root).hand(lambda p: reviewing.end_loan(p, actor="olga", role="operator", reason=""), actor="olga")
+    visit(monkeypatch, Role.VIEWER)
+    shown = words_on(opened("help", root, monkeypatch, language))
+    assert "changes left" not in shown and "남은 변경" not in shown and "olga" in shown
+    assert ("실제 적용이 끝나" if language == "ko" else "Live mode ended") in shown
