@@ -86,7 +86,9 @@ class Voice:
             return [self.sentence(p) for p in error.problems]
         if isinstance(error, Refused):
             why = [self.sentence(r) for r in error.reasons]
-            return [self.text("cli.refused", why=why[0]), *(f"  · {w}" for w in why[1:])]
+            # a slot is cut where it grows long; this one holds a whole sentence, made plain already
+            head = self.text("cli.refused", why="@why@").replace("@why@", why[0])
+            return [head, *(f"  · {w}" for w in why[1:])]
         if isinstance(error, UnknownId):
             return [self.sentence(error.reason)]
         if isinstance(error, LockHeld):
