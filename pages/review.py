@@ -70,7 +70,7 @@ def main() -> None:
     ui.settings_problems(now, say)
     if wanted and (chosen is None or chosen.id != wanted):
         st.info(say("review.unknown"), icon=":material/link_off:")
-    notices(now, p, say)
+    notices(now, p, at, say)
     if at is not None:
         asked(at, say)
     left, right = st.columns([3, 2], gap="large")
@@ -124,9 +124,9 @@ def watch() -> None:
 
 
 # ------------------------------------------------------------------------------- how things stand
-def notices(now: Now, p: Picture, say: Say) -> None:
+def notices(now: Now, p: Picture, at: Standing | None, say: Say) -> None:
     """A loan that runs or has ended, what was left half done, and data that have stopped."""
-    if now.banner.data is DataAge.OLD:
+    if now.banner.data is DataAge.OLD and (at is None or at.request.what is What.ARMING):
         when = clock_text(now.series.newest_ms or 0, p.settings.timezone)
         st.warning(say("review.stale", when=when), icon=":material/sensors_off:")
     if unfinished(p) is not None:
@@ -207,13 +207,18 @@ def change(p: Picture, at: Standing | None, say: Say) -> None:
     arming = at is None or at.request.what is What.ARMING
     if arming:
         st.header(say("review.change_head"))
-        diff = review_report.flip_text(p)
-        st.write(say("review.change" if diff else "review.no_flip"))
+        diff = review_report.flip_text(p, at)
+        used = at is not None and at.state is State.USED
+        st.write(say("review.no_flip" if not diff else "review.changed" if used else "review.change"))
         if diff:
             st.code(diff, language=None, wrap_lines=True)
     st.header(say("review.print_head"))
     st.code(at.request.settings if at is not None else p.settings.digest, language=None, wrap_lines=True)
     st.write(say("review.print"))
+    if at is not None and at.request.evidence:
+        st.html(
+            block(f"<h3>{safe(say('review.evidence_digest'))}</h3><code>{safe(at.request.evidence)}</code>")
+        )
     if not arming:
         return
     st.header(say("review.loan_head"))
@@ -256,7 +261,7 @@ def decide(now: Now, p: Picture, at: Standing | None, found: Readiness, say: Say
         st.info(say("review.only_reviewer"), icon=":material/draw:")
     elif deskwork.may(Action.REQUEST_REVIEW):
         asking(p, at, found, say, stale=stale)
-    else:
+    elif not p.mode.live:
         st.info(say("review.only_operator"), icon=":material/how_to_reg:")
 
 
@@ -278,7 +283,7 @@ def signing(p: Picture, at: Standing, name: str, say: Say, *, stale: bool) -> No
     last = "review.last_signature" if arming else "review.last_signature_edit"
     st.write(say("review.more_signatures", n=left) if left else say(last))
     with st.form(f"review_sign_{r.id}", enter_to_submit=False, border=True):
-        read = st.checkbox(say("review.read"), key=f"review_read_{r.id}")
+        read = st.checkbox(say("review.read" if arming else "review.read_edit"), key=f"review_read_{r.id}")
         label = say("review.comment" if arming else "review.comment_edit")
         comment = st.text_area(
             label, key=f"review_comment_{r.id}", max_chars=reviewing.LONGEST_TEXT, height=100
@@ -370,7 +375,7 @@ def asking(p: Picture, at: Standing | None, found: Readiness, say: Say, *, stale
 # ------------------------------------------------------------------------------- paper, other requests
 def papers(p: Picture, found: Readiness, at: Standing | None, say: Say) -> None:
     """The same as one file, and as a page for the printer."""
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.download_button(
             say("review.download"), data=partial(review_report.review_html, p, found, at), mime="text/html",
             file_name=review_report.file_name(p, at), icon=":material/description:", type="tertiary",

@@ -12,8 +12,9 @@ from zoneinfo import ZoneInfo
 from selftune import __version__, catalogue
 from selftune.acting import iso
 from selftune.chart_kit import Say, clock_text
+from selftune.config import edit
 from selftune.domain import SettingsError
-from selftune.governing import What
+from selftune.governing import State, What
 from selftune.markup import STYLE, facts, safe
 from selftune.picture import Picture
 from selftune.readiness import Readiness
@@ -90,15 +91,27 @@ def change_html(p: Picture, now: Standing | None, say: Say) -> str:
     """The exact lines that change."""
     if now is not None and now.request.what is What.EDIT:
         return edit_html(p, now.request, say)
-    diff = flip_text(p)
+    diff = flip_text(p, now)
     if not diff:
         return f"<p>{safe(say('review.no_flip'))}</p>"
-    return f"<p>{safe(say('review.change'))}</p><pre><code>{escape(diff)}</code></pre>"
+    used = now is not None and now.state is State.USED
+    said = safe(say("review.changed" if used else "review.change"))
+    return f"<p>{said}</p><pre><code>{escape(diff)}</code></pre>"
 
 
-def flip_text(p: Picture) -> str:
-    """The lines of the settings file that would change; '' when none would, or it cannot be read as it is."""
+def flip_text(p: Picture, now: Standing | None = None) -> str:
+    """The lines of the settings file that would change, or that a used request has changed.
+
+    '' when none would, or the file cannot be read as it is.
+    """
     try:
-        return flip_of(p.snap.records.settings or b"")[1]
+        before = p.snap.records.settings or b""
+        if (
+            now is not None
+            and now.state is State.USED
+            and now.request.data.get("after") != now.request.data.get("before")
+        ):
+            before = edit(before.decode("utf-8"), {"strategy.dry_run": True}).encode("utf-8")
+        return flip_of(before)[1]
     except (SettingsError, UnicodeDecodeError):
         return ""

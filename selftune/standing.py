@@ -68,10 +68,12 @@ def requests(p: Picture) -> tuple[Request, ...]:
     records = p.snap.records
     key = (records.chain.n, records.chain.sha256)
     known: dict[tuple[int, str], tuple[Request, ...]] = p.snap.memo.get("requests", (), dict)
-    if key not in known:
+    found = known.get(key)
+    if found is None:  # sessions share the memo: what is given back is never looked up a second time
+        found = governing.fold(records.governance)
         known.clear()
-        known[key] = governing.fold(records.governance)
-    return known[key]
+        known[key] = found
+    return found
 
 
 def standing(path: Path, p: Picture, r: Request, found: Readiness | None = None) -> Standing:
