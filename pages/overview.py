@@ -139,9 +139,8 @@ def metric_cards(now: Now, cards: list[MetricCard], say: Say) -> None:
                 if card.limit is not None:
                     side = "card.at_most" if card.at_most else "card.at_least"
                     st.markdown(f":small[{say(side, limit=number(card.limit))}]", width="content")
-            ui.chart(
-                little(now, card, look, say), say, key=f"spark_{card.metric}", sentence=False, table=False
-            )
+            view = ui.prepared(now, ("spark", card), lambda c=card: little(now, c, look, say))  # type: ignore[misc]
+            ui.chart(view, say, key=f"spark_{card.metric}", sentence=False, table=False)
 
 
 def mean_of(say: Say) -> str:
@@ -202,9 +201,12 @@ def main_chart(now: Now, p: Picture, say: Say) -> None:
     look = ui.look(now)
     found = past(ui.shared(), now, (metric,), span.start_ms, newest + 1, 300)
     events = marks(events_in(p, span.start_ms, span.end_ms, None))
-    view = metric_chart(
-        found.buckets, metric, p.settings.targets.get(metric), events, span, look=look, say=say
-    )
+    view = ui.prepared(
+        now, ("overview", metric, span),
+        lambda: metric_chart(
+            found.buckets, metric, p.settings.targets.get(metric), events, span, look=look, say=say
+        ),
+    )  # fmt: skip
     ui.chart(view, say, key="overview_chart")
     if found.means:
         st.write(say("chart.of_means"))
@@ -234,7 +236,10 @@ def score(now: Now, p: Picture, say: Say) -> None:
         return
     end = line.t_ms[-1]
     span = Span(start_ms=max(line.t_ms[0], end - DAY_MS), end_ms=end)
-    ui.chart(score_chart(line.t_ms, line.score, span, look=ui.look(now), say=say), say, key="overview_score")
+    view = ui.prepared(
+        now, ("score", span), lambda: score_chart(line.t_ms, line.score, span, look=ui.look(now), say=say)
+    )
+    ui.chart(view, say, key="overview_score")
     if line.covers_s < 0.95 * DAY_MS / 1000:
         st.write(say("overview.score_covers", covers_s=round(line.covers_s)))
 

@@ -229,9 +229,13 @@ def panels(a: Asked, now: Now, say: Say) -> tuple[ChartView, Past]:
     assert p is not None
     s = p.settings
     found = past(ui.shared(), now, s.metrics, a.start_ms, a.end_ms, BUCKETS_LIVE if a.live else BUCKETS)
-    view = linked_panels(
-        found.buckets, s.targets, marks(events_in(p, a.start_ms, a.end_ms, a.rule)), span(a, now),
-        look=ui.look(now), say=say,
+    shown = span(a, now)
+    view = ui.prepared(
+        now, ("panels", a.start_ms, a.end_ms, a.live, a.rule, shown),
+        lambda: linked_panels(
+            found.buckets, s.targets, marks(events_in(p, a.start_ms, a.end_ms, a.rule)), shown,
+            look=ui.look(now), say=say,
+        ),
     )  # fmt: skip
     return view, found
 
@@ -243,7 +247,9 @@ def phone(a: Asked, p: Picture, now: Now, say: Say) -> list[str]:
     on_it = marks(events_in(p, a.start_ms, a.end_ms, a.rule))
     for m in s.metrics:
         st.html(block(f"<h2>{safe(say.metric(m))}</h2>"))
-        view = metric_chart(found.buckets, m, s.targets.get(m), on_it, span(a, now), look=look, say=say)
+        shown = span(a, now)
+        draw = partial(metric_chart, found.buckets, m, s.targets.get(m), on_it, shown, look=look, say=say)
+        view = ui.prepared(now, ("phone", m, a.start_ms, a.end_ms, a.live, a.rule, shown), draw)
         ui.chart(view, say, key=f"trends_{m}", sentence=m == s.metrics[-1])
     return []
 

@@ -96,6 +96,7 @@ class ChartView:
     sentence: str
     table: Mapping[str, Sequence[Any]]
     selections: tuple[str, ...] = field(default=())
+    packed: Mapping[str, Any] | None = None  # the datasets as they go on the wire, where sessions share them
 
     @property
     def empty(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,9 +22,11 @@ from selftune.picture import Picture
 from selftune.plan import Act, Plan
 from selftune.runtime import Root
 from selftune.samples import SampleStream, StreamState
+from selftune.view import share_s
 
 T = TypeVar("T")
 SHARE_S = 0.4  # sessions that ask within this time share one look at the files
+GONE_S = 90.0  # a session that asked nothing for so long has left, or renews nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,8 @@ class Glance:
     """What was found at one look. `picture` is None while there were never valid settings, or no disk.
 
     `problems`: what is wrong with the settings file on disk (the picture then stands on the last
-    valid ones). `plan`: what the loop would want now; nothing of it is written.
+    valid ones). `plan`: what the loop would want now; nothing of it is written. `slot`: the number of
+    the look; what is prepared from a look may be shared by all that have the same number.
     """
 
     picture: Picture | None
@@ -40,6 +43,7 @@ class Glance:
     problems: tuple[Problem, ...] = ()
     fault: str | None = None
     stream: StreamState | None = None
+    slot: int = 0
 
 
 class Office:
@@ -50,13 +54,29 @@ class Office:
         self._lock = threading.RLock()
         self._root: Root | None = None
         self._shared: tuple[float, Glance] | None = None
+        self._slot = 0
+        self._seen: dict[str, float] = {}  # by session: when it last asked
 
     def glance(self) -> Glance:
         """The present picture; looks made within a moment of each other share one."""
         with self._lock:
-            if self._shared is None or time.monotonic() - self._shared[0] > SHARE_S:
-                self._shared = (time.monotonic(), self._look())
+            shared = share_s(SHARE_S, self.sessions())
+            if self._shared is None or time.monotonic() - self._shared[0] > shared:
+                self._slot += 1
+                self._shared = (time.monotonic(), replace(self._look(), slot=self._slot))
             return self._shared[1]
+
+    def here(self, who: str) -> None:
+        """Counts the session `who` among those that look now."""
+        with self._lock:
+            self._seen[who] = time.monotonic()
+
+    def sessions(self) -> int:
+        """How many sessions looked a moment ago."""
+        with self._lock:
+            oldest = time.monotonic() - GONE_S
+            self._seen = {who: t for who, t in self._seen.items() if t >= oldest}
+            return len(self._seen)
 
     def _look(self) -> Glance:
         try:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from html import escape
@@ -23,7 +24,7 @@ from selftune import catalogue, runtime, web
 from selftune.chart_kit import ChartView, Columns, Layout, Look, Say, Theme
 from selftune.desk import Desk, Now
 from selftune.domain import Mode, Role
-from selftune.view import BannerView, DataAge, LoopState, Visitor
+from selftune.view import BannerView, DataAge, LoopState, Visitor, pace_s
 from selftune.wording import plain
 
 log = logging.getLogger("selftune.ui")
@@ -137,7 +138,14 @@ def desk(root: str) -> Desk:
 
 def now() -> Now:
     """What is known about the data root at this moment."""
-    return shared().now()
+    desk_ = shared()
+    desk_.office.here(reader())
+    return desk_.now()
+
+
+def reader() -> str:
+    """A name of this session that says nothing about the person."""
+    return str(st.session_state.setdefault("reader", secrets.token_hex(8)))
 
 
 def shared() -> Desk:
@@ -149,9 +157,11 @@ def shared() -> Desk:
 def live(draw: Callable[[], None], *, key: str, every_s: float | None = None) -> None:
     """Draws a part that renews itself; a fault stays inside it.
 
-    `every_s`: its own pace (0: never); None = the pace that the reader chose.
+    `every_s`: its own pace (0: never); None = the pace that the reader chose. With many readers both are
+    longer (view.pace_s), for whoever opens or changes a page from then on.
     """
-    every = refresh_s() if every_s is None else every_s
+    chosen = refresh_s() if every_s is None else every_s
+    every = pace_s(chosen, shared().office.sessions(), reader())
     st.fragment(guarded(draw), run_every=every or None, key=key)()
 
 
@@ -292,7 +302,8 @@ def chart(view: ChartView, say: Say, *, key: str, sentence: bool = True, table: 
     if view.empty:
         st.write(say("chart.nothing"))
         return []
-    spec = {**view.spec, "datasets": {name: arrow(c) for name, c in view.datasets.items()}}
+    data = view.packed or {name: arrow(c) for name, c in view.datasets.items()}
+    spec = {**view.spec, "datasets": data}
     picked: list[str] = []
     with st.container(key=f"{key}_box", gap="xsmall"):
         if view.selections:
@@ -310,6 +321,19 @@ def chart(view: ChartView, say: Say, *, key: str, sentence: bool = True, table: 
             with st.expander(say("chart.as_table"), icon=":material/table_rows:", key=f"{key}_table"):
                 st.dataframe(dict(view.table), width="stretch", height=240, hide_index=True)
     return picked
+
+
+def prepared(now_: Now, key: Hashable, make: Callable[[], ChartView]) -> ChartView:
+    """The chart `make()` of this look at the files, prepared once for all sessions that draw it alike.
+
+    `key` names the chart and everything in it that is neither in the look nor in how it is drawn.
+    """
+
+    def packed() -> ChartView:
+        view = make()
+        return replace(view, packed={name: arrow(c) for name, c in view.datasets.items()})
+
+    return shared().kept(("drawn", key, now_.glance.slot, look(now_)), packed)
 
 
 def arrow(columns: Columns) -> pa.Table:

@@ -1,0 +1,57 @@
+"""Many sessions share one look at the files, and what was prepared from it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from selftune import catalogue, ui
+from selftune.chart_kit import ChartView, Look, Say
+from selftune.charts import Span, score_chart
+from selftune.desk import Desk
+from selftune.office import Office
+
+
+@pytest.mark.parametrize(("sessions", "shared"), [(1, False), (30, False), (31, True)])
+def test_above_thirty_sessions_a_look_is_shared_for_longer(root: Path, sessions: int, shared: bool) -> None:
+    office = Office(root)
+    for i in range(sessions):
+        office.here(f"s{i}")
+    office.here("s0")  # the same one twice is one
+    assert office.sessions() == sessions
+    first = office.glance().slot
+    time.sleep(0.5)
+    assert (office.glance().slot == first) is shared
+
+
+def test_who_left_is_not_counted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    office = Office(root)
+    office.here("gone")
+    monkeypatch.setattr("selftune.office.GONE_S", -1.0)
+    assert office.sessions() == 0
+
+
+def test_a_chart_is_prepared_once_a_look_and_again_for_the_next(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, made, look = Desk(root), [], Look()
+    monkeypatch.setattr(ui, "shared", lambda: desk)
+    monkeypatch.setattr(ui, "look", lambda now: look)
+
+    def make() -> ChartView:
+        made.append(1)
+        return score_chart([0, 1000], [0.1, 0.2], Span(start_ms=0, end_ms=1000), look=look,
+                           say=Say("ko", catalogue.load()))  # fmt: skip
+
+    now = desk.now()
+    first = ui.prepared(now, "score", make)
+    assert ui.prepared(now, "score", make) is first and len(made) == 1
+    assert first.packed is not None and first.packed.keys() == first.datasets.keys()
+    ui.prepared(now, "another", make)
+    look = Look(language="en")  # another reader's language is another picture
+    ui.prepared(now, "score", make)
+    time.sleep(0.5)
+    ui.prepared(desk.now(), "score", make)
+    assert len(made) == 4
