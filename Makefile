@@ -33,6 +33,7 @@ BENCH_DELTA := --events 24
 BENCH_LOOP := --quick
 BENCH_LEDGER := --seconds 1
 BENCH_HARM := --quick
+BENCH_DASHBOARD := --quick
 BENCH_GUARDED := --seeds 2 --cycles 30
 else
 BENCH_DELTA := --events 120
@@ -45,6 +46,7 @@ bench: .venv/ready-bench
 	$(PY) -m benchmarks.ledger $(BENCH_LEDGER)
 	$(PY) -m benchmarks.harm $(BENCH_HARM)
 	$(PY) -m benchmarks.guarded $(BENCH_GUARDED)
+	$(PY) -m benchmarks.dashboard $(BENCH_DASHBOARD)
 
 soak: .venv/ready-dev
 	$(PYTEST) -m soak
