@@ -1,6 +1,6 @@
 """Which policy tunes best, and at what risk? Ours, the seed's and peers on the same systems and windows.
 
-    python -m benchmarks.tuning                          # 20 seeds x 200 cycles, all plants, all policies: hours
+    python -m benchmarks.tuning                          # 20 seeds x 200 cycles, all plants and policies
     python -m benchmarks.tuning --quick                  # 2 seeds x 60 cycles, the cheap policies: a minute
     python -m benchmarks.tuning --policies adaptive "hill climbing" --plants jump lag --seeds 8
     python -m benchmarks.tuning --held-out               # random systems, a new one with each seed
@@ -27,8 +27,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
@@ -84,7 +84,8 @@ class Ours:
         self._learn(values, windows)
         state = PolicyState(
             settings=self.settings, values=dict(values), anchor=dict(self.anchor), windows=windows,
-            evidence=self.evidence, lessons=tuple(self.lessons[-LOOK_BACK:]), quiet=tuple(self.quiet[-LOOK_BACK:]),
+            evidence=self.evidence, lessons=tuple(self.lessons[-LOOK_BACK:]),
+            quiet=tuple(self.quiet[-LOOK_BACK:]),
         )  # fmt: skip
         found = propose(state)
         first = next(iter(windows.values()))

@@ -2,7 +2,7 @@
 
 Each peer sees the same noisy windows as our policies and answers with one move or none. What it climbs is the
 objective score, less `HARD_PENALTY` while a window's mean is past a hard limit, so that none is blind to it.
-Each was tuned by hand on seeds 901-904 of the plants in tuning_plants.py. Rule values are scaled to [0, 1].
+Each was tuned by hand on seeds 901 and 902 of tuning_plants.py. Rule values are scaled to [0, 1].
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class HillClimbing(Peer):
     until the score falls. `LOOKS`: windows at most for a step. `REST`: cycles at most of a rest.
     """
 
-    LOOKS, SURE, REST, FALL = 2, 1.0, 8, 3.0
+    LOOKS, SURE, REST, FALL = 1, 1.0, 2, 3.0  # looking once has less regret than averaging (.028, .035)
     KEPT = 6  # windows over which home is averaged
 
     def __init__(self, task: Task) -> None:
@@ -227,10 +227,16 @@ class HillClimbing(Peer):
         return back
 
 
+class CalmClimbing(HillClimbing):
+    """The same with averaging and longer rests: fewer moves, somewhat more regret."""
+
+    LOOKS, REST = 3, 16
+
+
 class Spsa(Peer):
     """Simultaneous perturbation (Spall's gains): two points half a step to either side, then a step along."""
 
-    GAIN = 2.0
+    GAIN = 0.7
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -259,9 +265,9 @@ class Spsa(Peer):
 
 
 class Thompson(Peer):
-    """An arm for each rule and way, and one for staying; the reward is the change of the score; it forgets."""
+    """An arm for each rule and way, and one for staying; the reward is the change of the score."""
 
-    KEEP, NOISE, PRIOR = 0.95, 0.02, 0.03
+    KEEP, NOISE, PRIOR = 0.7, 0.02, 0.02
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -367,7 +373,7 @@ class OptunaTpe(Walker):
 class CmaEs(Walker):
     """CMA-ES (the sampler behind Optuna's), a small population about where it starts; parks at its mean."""
 
-    PARK, SIGMA, POPULATION = 100, 0.12, 6
+    PARK, SIGMA, POPULATION = 80, 0.2, 4
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -408,11 +414,11 @@ class CmaEs(Walker):
 class SafeGp(Peer):
     """scikit-learn's Gaussian process on the score, upper confidence bound, one step towards its best point.
 
-    Hyperparameters are fitted anew now and then. Hard limits have a process of their own: where mean + 2 sd is
-    past a limit it does not go. It stays where the bound promises less than `LEAST`.
+    Hyperparameters are fitted anew now and then. Hard limits have a process of their own: where mean + 2 sd
+    is past a limit it does not go. It stays where the bound promises less than `LEAST`.
     """
 
-    KEPT, KAPPA, LEAST, FIT_AT = 80, 1.0, 0.01, frozenset({4, 8, 16, 32, 64, 100, 140})
+    KEPT, KAPPA, LEAST, FIT_AT = 80, 0.5, 0.01, frozenset({4, 8, 16, 32, 64, 100, 140})
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -479,6 +485,7 @@ PEERS: Mapping[str, Callable[[Task], Peer]] = {
     "seed": SeedHeuristic,
     "seed + rollback": SeedRollback,
     "hill climbing": HillClimbing,
+    "calm climbing": CalmClimbing,
     "SPSA": Spsa,
     "Thompson": Thompson,
     "Optuna TPE": OptunaTpe,
