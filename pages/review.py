@@ -352,7 +352,7 @@ def asking(p: Picture, at: Standing | None, found: Readiness, say: Say, *, stale
                                     float(loan.displacement), step=1.0, format="%g",
                                     key="review_ask_steps")  # fmt: skip
         with hours:
-            long = st.number_input(say("review.ask_hours"), 0.1, reviewing.MOST_HOURS, float(loan.hours),
+            long = st.number_input(say("review.ask_hours"), 0.01, reviewing.MOST_HOURS, float(loan.hours),
                                    step=1.0, format="%g", key="review_ask_hours")  # fmt: skip
         why = st.text_area(
             say("review.ask_why"), key="review_ask_why", max_chars=reviewing.LONGEST_TEXT, height=100

@@ -92,7 +92,7 @@ def test_every_life_of_a_request_is_said_to_every_role(
         ("live", Role.OPERATOR): {"review_end"},
         ("ended", Role.OPERATOR): {"review_ask_send"},
     }
-    for role in Role:
+    for role in Role if language == "en" else [Role.REVIEWER]:  # the buttons do not depend on the language
         visit(monkeypatch, role, "somebody")
         at = opened("review", root, monkeypatch, language)
         text = said_well(at, language)
