@@ -206,6 +206,9 @@ def rollback(card: RollbackCard, p: Picture, say: Say) -> None:
         if st.button(say("sugg.do_rollback"), icon=":material/undo:", type="primary", disabled=not allowed,
                      key=f"do_rollback_{card.event}"):  # fmt: skip
             deskwork.ask("rollback", card.event)
+        if st.button(say("sugg.do_reject"), icon=":material/block:", disabled=not allowed,
+                     key=f"reject_back_{card.event}"):  # fmt: skip
+            deskwork.ask("reject", card.id)
         if not allowed:
             st.html(block(f"<p>{safe(say('sugg.ask_operator'))}</p>"))
         st.page_link(

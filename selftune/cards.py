@@ -337,16 +337,23 @@ def _odds(p: Picture, s: Suggestion, metric: str | None) -> float | None:
 
 # ------------------------------------------------------------------------------- rollbacks
 def rollback_cards(p: Picture) -> tuple[RollbackCard, ...]:
-    """Rollbacks that the loop proposed and nobody has carried out; none once the rule has moved again."""
-    newest = {e.key for e in p.life.last_event.values()}
+    """Rollbacks that the loop proposed and nobody carried out or turned down; none once the rule moved again.
+
+    Of several proposals for one event the newest speaks: turned down, the older ones are silent too.
+    """
+    newest, over = {e.key for e in p.life.last_event.values()}, hands.turned_down(p)
+    seen: set[str] = set()
     cards: dict[str, RollbackCard] = {}
     for d in reversed(p.snap.records.decisions[-LOOK_BACK:]):
         keys = keys_of(d.data.get("reverts"))
-        proposed = d.act in ("propose_rollback", "return") and not d.applied
+        proposed = d.act in hands.PROPOSED_BACK and not d.applied
         if not (proposed and keys and newest.issuperset(keys)):
             continue
         event, change = keys[-1], p.life.change_of(keys[-1])
-        if change is None or event in cards:
+        if change is None or event in seen:
+            continue
+        seen.add(event)
+        if d.id in over:
             continue
         moves = planned_rollback(p, event)
         if moves:

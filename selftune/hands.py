@@ -11,11 +11,22 @@ from typing import Any
 
 from selftune import guards
 from selftune.acts import go_home
-from selftune.domain import GuardCheck, JsonDict, Proposal, Reason, Refused, RuleEvent, UnknownId
+from selftune.domain import (
+    Decision,
+    GuardCheck,
+    JsonDict,
+    Phase,
+    Proposal,
+    Reason,
+    Refused,
+    RuleEvent,
+    UnknownId,
+)
 from selftune.lifecycle import Change, Suggestion
 from selftune.picture import Picture, crit_key
 from selftune.plan import Act, PlannedMove
 
+PROPOSED_BACK = ("propose_rollback", "return")
 # The loop's experiments need pace, quiet and budgets; a person's one act needs these.
 HAND_GUARDS: tuple[Callable[[guards.Situation], GuardCheck], ...] = (
     guards.settings_valid,
@@ -100,7 +111,11 @@ def apply(
 
 
 def reject(p: Picture, decision_id: str, *, actor: str, reason: str) -> tuple[Act, ...]:
-    """A suggestion is turned down; it may come again on new evidence."""
+    """A suggestion, or a rollback that the loop proposes, is turned down; new evidence may bring it again."""
+    back = _proposed_back(p, decision_id)
+    if back is not None:
+        why = (Reason("why.by_hand", {"actor": actor}),)
+        return (Act(kind="manual", act="reject", reasons=why, data=_who(actor, reason, of=back.id)),)
     s = _still_open(p, decision_id)
     return (
         Act(
@@ -117,6 +132,24 @@ def snooze(p: Picture, decision_id: str, *, for_s: float, actor: str, reason: st
     s = _still_open(p, decision_id)
     data = _who(actor, reason, of=s.id, rule=s.rule, for_s=for_s)
     return (Act(kind="manual", act="snooze", reasons=(Reason("why.by_hand", {"actor": actor}),), data=data),)
+
+
+def _proposed_back(p: Picture, decision_id: str) -> Decision | None:
+    """The decision of this id, if it proposes a way back that was not carried out. Raises: Refused if it
+    was turned down already."""
+    found = next((d for d in p.snap.records.decisions if d.id == decision_id), None)
+    if found is None or found.applied or found.act not in PROPOSED_BACK:
+        return None
+    if decision_id in turned_down(p):
+        raise Refused(Reason("hand.suggestion_over", {"id": decision_id, "phase": Phase.REJECTED.value}))
+    return found
+
+
+def turned_down(p: Picture) -> frozenset[str]:
+    """Ids of what a person rejected."""
+    return frozenset(
+        str(d.data.get("of")) for d in p.snap.records.decisions if d.kind == "manual" and d.act == "reject"
+    )
 
 
 def _still_open(p: Picture, decision_id: str) -> Suggestion:

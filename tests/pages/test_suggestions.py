@@ -246,6 +246,20 @@ def test_a_proposed_rollback_is_one_click_and_a_reason(root: Path, monkeypatch: 
     assert "It was rolled back" in words_on(at)
 
 
+def test_a_proposed_rollback_can_be_turned_down_and_is_gone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(root, "rollback")
+    at, before = opened("suggestions", root, monkeypatch), len(events(root))
+    button(at, "reject_back_").click()
+    at.run()
+    at.text_area[0].input("we want to see more")
+    button(at, "form_reject_").click()
+    at.run()
+    assert len(events(root)) == before  # nothing was written to a rule
+    assert "Proposed rollback" not in words_on(at) and "Suggestion rejected" in words_on(at)
+
+
 def test_asking_for_a_suggestion_records_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(root, "idea")
     at = opened("suggestions", root, monkeypatch)
