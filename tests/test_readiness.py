@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
+from selftune.book import EffectRow
 from selftune.coarse import Coarse
 from selftune.domain import Mode
 from selftune.picture import Picture
@@ -18,6 +19,7 @@ from selftune.readiness import (
     Item,
     Pulse,
     Readiness,
+    Tested,
     assess,
     bars,
     effects,
@@ -93,6 +95,43 @@ def test_the_drill_is_a_way_back_that_was_verified(result: str | None, grade: Gr
     if result is not None:
         story.at(-2700).say("verdict", "verified", change=back, result=result)
     assert item(assessed(story.at(0)), "drill").grade is grade
+
+
+@pytest.mark.parametrize(
+    ("deltas", "grade"), [(None, Grade.LOOK), ({"risk": None}, Grade.LOOK), ({"risk": 0.01}, Grade.PASS)]
+)
+def test_a_rollback_by_hand_is_a_drill_once_what_followed_was_measured(
+    deltas: dict[str, float | None] | None, grade: Grade
+) -> None:
+    story = Story()
+    story.at(-3000).foreign("risk_max", 0.33)
+    story.at(-2000).say("manual", "rollback", {"risk_max": 0.35}, actor="kim")
+    snap = Scene(story.at(0)).snapshot(600.0)
+    back = snap.records.events[-1]
+    rows = () if deltas is None else (EffectRow(ts_ms=back.ts_ms, rule=back.rule, d=deltas),)
+    found = assess(Picture(replace(snap, records=replace(snap.records, effect_rows=rows))), Pulse())
+    assert item(found, "drill").grade is grade
+
+
+@pytest.mark.parametrize(
+    ("tested", "grade"),
+    [
+        (None, Grade.NONE),
+        (Tested(worst=None, ended_ms=ms(0)), Grade.NONE),
+        (Tested(worst=-0.05, ended_ms=ms(0)), Grade.PASS),
+        (Tested(worst=-0.051, ended_ms=ms(0)), Grade.FAIL),
+        (Tested(worst=0.1, ended_ms=ms(0) - 15 * DAY_MS), Grade.LOOK),
+        (Tested(worst=-0.2, ended_ms=ms(0) - 15 * DAY_MS), Grade.FAIL),
+    ],
+)
+def test_the_backtests_worst_stretch(tested: Tested | None, grade: Grade) -> None:
+    assert item(assess(Scene(Story()).picture(600.0), Pulse(), tested), "backtest").grade is grade
+
+
+def test_a_system_that_was_never_watched_blocks_unless_no_day_is_asked_for() -> None:
+    assert item(assessed(Story()), "days").grade is Grade.FAIL
+    none_asked = settings_with(governance__readiness__days_watched=0)
+    assert item(assessed(Story(settings=none_asked)), "days").grade is Grade.PASS
 
 
 @pytest.mark.parametrize(
