@@ -15,7 +15,8 @@ from selftune.guards import check_rule, check_step, loan_room, pace_s
 from selftune.lifecycle import Suggestion, channel
 from selftune.picture import Picture, deltas_of
 from selftune.plan import Act, Plan, PlannedMove, Snapshot, proposal_json
-from selftune.policy import VERSIONS, PolicyState, propose
+from selftune.policy import VERSIONS, propose
+from selftune.policy_state import PolicyState
 
 TICK_S = 1.0  # while anything is open the loop looks each second
 ALWAYS_NEWS = frozenset({"abandon", "propose_rollback"})  # made once for one orphan, for one verdict
@@ -102,6 +103,7 @@ def ideas(p: Picture) -> tuple[Proposal, ...] | Hold:
             bars=p.life.bars_at(p.snap.clock_ms),
             room=loan_room(p.situation),
             lessons=p.lessons,
+            quiet=p.quiet,
         )
     )
 

@@ -35,7 +35,7 @@ from selftune.lifecycle import WAY_BACK, Change, Life, fold
 from selftune.mode import ModeState, effective_mode
 from selftune.objective import attainment, objective_score
 from selftune.plan import Snapshot
-from selftune.policy import Evidence, Lesson
+from selftune.policy_state import Evidence, Lesson
 from selftune.quiet import FULL_PACE, quiet_history_s, quiet_windows
 from selftune.seen import Seen
 

@@ -1,91 +1,30 @@
-"""Which single small step next, and why: the seed's heuristic, made sound.
+"""Which small step next, and why: the policies by name, and the seed's heuristic, made sound.
 
 Answers `propose(state) -> Idea`. Never decides whether a step is allowed now (guards.py), never
-touches a record. Every policy sees the same `PolicyState` and stays inside `PolicyState.refusal`.
+touches a record. The policy that learns is in adaptive.py. Every policy sees the same `PolicyState` and
+stays inside `PolicyState.refusal`.
 Source: policy.md, contract.md (cold start, evidence), issue 2 (first policy).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from math import sqrt
 
+from selftune.adaptive import adaptive
 from selftune.config import Settings
-from selftune.domain import GuardCheck, Hold, PolicyName, Proposal, Reason, Rule, Target, Verdict, WindowStat
-from selftune.guards import small_step
-from selftune.lifecycle import Bar
+from selftune.domain import Hold, PolicyName, Proposal, Reason, Rule, Target, Verdict
+from selftune.policy_state import SEED_LEVER, Evidence, Lesson, PolicyState
 
 SEED_PRIORITY = ("risk_band", "phase_diff", "creative_band")  # the seed: risk, then phase, then creative
-SEED_LEVER = {"risk_band": "risk_max", "phase_diff": "creative_min", "creative_band": "creative_min"}
 HALF_STEP = frozenset({"creative_band"})  # the seed takes half a step for the last of the three
 
-VERSIONS: Mapping[PolicyName, str] = {PolicyName.HEURISTIC: "1", PolicyName.NONE: "1"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """The newest measured Δ: of which event, how large, and whether a change has already used it.
-
-    `deltas` by metric (None: not measured). `age_s` counts from the end of its observation window.
-    """
-
-    key: str
-    rule: str
-    ts_ms: int
-    age_s: float
-    deltas: Mapping[str, float | None]
-    verdict: Verdict | None = None
-    spent: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lesson:
-    """What one earlier change of one rule did: the change of the rule and of each metric."""
-
-    rule: str
-    step: float
-    deltas: Mapping[str, float | None]
-    verdict: Verdict
-
-
-@dataclass(frozen=True, kw_only=True)
-class PolicyState:
-    """All that a policy may know. `blocked`: rules that no step may move now, and why.
-
-    `room` is how far (in the rule's unit) a loan lets a rule go from its value at arming.
-    """
-
-    settings: Settings
-    values: Mapping[str, float]
-    anchor: Mapping[str, float]
-    windows: Mapping[str, WindowStat]
-    evidence: Evidence | None
-    blocked: Mapping[str, GuardCheck] = field(default_factory=dict)
-    bars: Sequence[Bar] = ()
-    room: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    lessons: Sequence[Lesson] = ()
-
-    def new_value(self, rule: Rule, step: float) -> float:
-        """The value after `step`, rounded to the resolution and clipped to bounds and loan."""
-        lo, hi = self.room.get(rule.name, (rule.min, rule.max))
-        old = self.values[rule.name]
-        return small_step(rule, old, min(hi, max(lo, old + step)) - old, self.settings.resolution)
-
-    def refusal(self, rule: Rule, step: float) -> Reason | None:
-        """Why this step of this rule may not be proposed now; None when it may."""
-        if rule.name in self.blocked:
-            return self.blocked[rule.name].reason
-        old, new = self.values[rule.name], self.new_value(rule, step)
-        if new == old or (new > old) != (step > 0):
-            limit = rule.max if step > 0 else rule.min
-            return Reason("guard.at_bound", {"rule": rule.name, "observed": old, "limit": limit})
-        sign = 1 if new > old else -1
-        for bar in self.bars:
-            if bar.rule == rule.name and bar.sign == sign and (new - bar.beyond) * sign > 0:
-                return Reason("guard.barred", {"rule": rule.name, "limit": bar.beyond, "observed": new})
-        return None
+VERSIONS: Mapping[PolicyName, str] = {
+    PolicyName.ADAPTIVE: "1",
+    PolicyName.HEURISTIC: "1",
+    PolicyName.NONE: "1",
+}
 
 
 Policy = Callable[[PolicyState], "tuple[Proposal, ...] | Hold"]
@@ -127,6 +66,7 @@ def heuristic(state: PolicyState) -> tuple[Proposal, ...] | Hold:
 
 
 POLICIES: Mapping[PolicyName, Policy] = {
+    PolicyName.ADAPTIVE: adaptive,
     PolicyName.HEURISTIC: heuristic,
     PolicyName.NONE: none,
 }

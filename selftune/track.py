@@ -18,7 +18,8 @@ from selftune.effects import measure
 from selftune.judging import QuietWindow, judge_step
 from selftune.lifecycle import WAY_BACK, Change, Suggestion
 from selftune.picture import Picture, deltas_of
-from selftune.policy import Lesson, _expected
+from selftune.policy import _expected
+from selftune.policy_state import Lesson
 from selftune.records import number
 from selftune.seen import Seen
 

@@ -36,7 +36,7 @@ from selftune.judging import (
 from selftune.lifecycle import WAY_BACK, Change, ChangeKind, Excursion
 from selftune.picture import Picture
 from selftune.plan import ACTOR, Act, PlannedMove
-from selftune.policy import SEED_LEVER
+from selftune.policy_state import SEED_LEVER
 
 EMERGENCY_APART_S = 30.0  # loop.md: emergency moves lie at least this far apart
 BREACH_WINDOW_S = 20.0  # the mean that breaks a hard limit: a way back needs as long to show

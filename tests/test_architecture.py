@@ -26,7 +26,7 @@ LAYERS: dict[int, list[str]] = {
         book records gather evidence lifecycle excursion mode governing
         series rows intake ring coarse downsample
         effects effectrows judging gaps harm noise limits contrast weights quiet health
-        objective guards policy policies
+        objective guards policy policy_state adaptive response_model
         plan picture seen watch cycle acts acting hands
         suggesting
         drafting reach readiness track

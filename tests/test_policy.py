@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from selftune.domain import GuardCheck, Hold, Proposal, Verdict, WindowStat
 from selftune.lifecycle import Bar
-from selftune.policy import Evidence, Lesson, PolicyState, propose
+from selftune.policy import propose
+from selftune.policy_state import Evidence, Lesson, PolicyState
 from tests.stage import GOOD, settings_with
 
 SETTINGS = settings_with()

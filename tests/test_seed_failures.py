@@ -20,7 +20,8 @@ from selftune.config import edit, parse
 from selftune.domain import Decision, Proposal, Verdict, WindowStat
 from selftune.objective import objective_score
 from selftune.plants import seed_plant
-from selftune.policy import Evidence, PolicyState, propose
+from selftune.policy import propose
+from selftune.policy_state import Evidence, PolicyState
 from selftune.records import stamp
 from selftune.rehearsal import Rehearsal
 from selftune.runtime import Root

@@ -1,0 +1,472 @@
+"""The adaptive policy: learns what each rule does to each metric, and takes the small step that pays.
+
+Answers `adaptive(state)`: one small step (or several, if allowed) towards the values with the best expected
+score, or a hold with the number that says why. Stays where a gain is not worth a change, and away from
+values at which a hard limit may break. Pure and deterministic: no clock, no randomness.
+Source: policy.md (candidates, value, act, step, emergency).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+from scipy.special import ndtr, roots_hermitenorm
+
+from selftune.domain import Hold, Proposal, Reason, Rule, WindowStat
+from selftune.gaps import QuietWindow
+from selftune.objective import attainment, objective_score, weighted
+from selftune.policy_state import SEED_LEVER, PolicyState
+from selftune.response_model import UNIT, Floats, Model, Windows, learn
+
+KEPT = 90  # windows: older ones have faded
+CYCLE_OF_WINDOW = 4 / 3  # the model's cycle is 120 s at a window of 90 s
+PRIOR_SLOPE = 0.03  # a full range in the configured direction; weak on purpose: data overrule it
+OPTIMISM, OPTIMISM_START, OPTIMISM_CYCLES = 0.35, 0.65, 25.0
+STEP_COST, ACT_GAIN = 0.0015, 0.006
+P_HARD, P_EMERGENCY = 0.05, 0.25
+HARD_MARGIN = 0.01  # of the target's scale, or of the limit's size
+GRID, NEAR, WIDE = 15, 0.15, 192
+NODES, MASSES = roots_hermitenorm(7)
+MASSES = MASSES / MASSES.sum()
+Z95 = 1.959963984540054
+UNTRIED = 0.02  # score that the first step of a rule is worth: what it does is not known yet
+SURE = 0.8  # P(gain) from which a step is said to help; below it explores
+PROBE_BELOW = 0.98  # score: above it nothing new is tried for its own sake
+LEAST_STEP = 0.25  # of lr: less is not worth an event
+PASSING = frozenset({"guard.cooldown"})  # over soon: what such a rule could reach still counts
+
+
+def adaptive(state: PolicyState) -> tuple[Proposal, ...] | Hold:
+    """The step that the learned responses speak for, or why none."""
+    missing = [m for m in weighted(state.settings) if _mean(state, m) is None]
+    if missing:
+        return Hold(reasons=tuple(_no_data(state, m) for m in missing))
+    seen = observed(state)
+    if not seen:
+        return Hold(reasons=tuple(_no_data(state, m) for m in weighted(state.settings)))
+    return Choice(state, seen).decide()
+
+
+def observed(state: PolicyState) -> tuple[QuietWindow, ...]:
+    """The last windows that teach something, oldest first; the present one if nothing overlaps it."""
+    modelled = _metrics(state)
+    whole = [w for w in state.quiet if all(_teaches(w.stats.get(m)) for m in modelled)]
+    now = _present(state, modelled)
+    if now is not None and (not whole or now.start_ms >= whole[-1].end_ms):
+        whole.append(now)
+    return tuple(whole[-KEPT:])
+
+
+def _teaches(stat: WindowStat | None) -> bool:
+    return stat is not None and stat.mean is not None and stat.se is not None
+
+
+def _present(state: PolicyState, modelled: Sequence[str]) -> QuietWindow | None:
+    stats = {m: state.windows[m] for m in modelled if m in state.windows}
+    if len(stats) < len(modelled) or not all(_teaches(s) for s in stats.values()):
+        return None
+    if any(s.n < state.settings.min_samples for s in stats.values()):
+        return None
+    first = next(iter(stats.values()))
+    regime = state.quiet[-1].regime if state.quiet else 0
+    return QuietWindow(
+        start_ms=first.start_ms, end_ms=first.end_ms, values=state.values, regime=regime, stats=stats
+    )
+
+
+def _metrics(state: PolicyState) -> tuple[str, ...]:
+    """What is modelled: metrics of the score, and those with a hard limit."""
+    s = state.settings
+    return (*weighted(s), *(m for m in s.hard if m in s.targets and m not in weighted(s)))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One decision: the model of what was seen, the candidates, their worth."""
+
+    state: PolicyState
+    seen: Sequence[QuietWindow]
+
+    # ---------------------------------------------------------------------------- units
+    @cached_property
+    def rules(self) -> tuple[Rule, ...]:
+        return tuple(r for r in self.state.settings.rules.values() if r.max > r.min)
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        return _metrics(self.state)
+
+    @cached_property
+    def unit(self) -> Floats:
+        """Metric units of one model unit."""
+        targets = self.state.settings.targets
+        return np.array([targets[m].scale / UNIT for m in self.metrics])
+
+    def scaled(self, values: dict[str, float]) -> Floats:
+        return np.array([(values[r.name] - r.min) / (r.max - r.min) for r in self.rules])
+
+    @cached_property
+    def here(self) -> Floats:
+        return self.scaled(dict(self.state.values))
+
+    @cached_property
+    def lr(self) -> Floats:
+        return np.array([r.lr / (r.max - r.min) for r in self.rules])
+
+    # ---------------------------------------------------------------------------- model
+    @cached_property
+    def model(self) -> Model:
+        cycle_ms = self.state.settings.observe_window_s * CYCLE_OF_WINDOW * 1000
+        start = self.seen[0].start_ms
+        se = np.array([[w.stats[m].se for m in self.metrics] for w in self.seen], dtype=float)
+        se = np.maximum(se, 0.5 * np.median(se, axis=0))  # nine batches may agree by luck
+        windows = Windows(
+            x=self.seen_x,
+            t=np.array([(w.start_ms - start) / cycle_ms for w in self.seen]),
+            segment=np.cumsum(np.diff([w.regime for w in self.seen], prepend=self.seen[0].regime) != 0),
+            y=np.array([[w.stats[m].mean for m in self.metrics] for w in self.seen], dtype=float) / self.unit,
+            sd=se / self.unit,
+        )  # fmt: skip
+        return learn(windows, self.prior_slopes)
+
+    @cached_property
+    def seen_x(self) -> Floats:
+        """Scaled rule values of each window. Shape: (windows, rules)."""
+        return np.array([self.scaled({**self.state.values, **w.values}) for w in self.seen])
+
+    @cached_property
+    def prior_slopes(self) -> Floats:
+        """What `direction` says: up (or down) makes the metrics of that rule better."""
+        slopes = np.zeros((len(self.metrics), len(self.rules)))
+        for k, m in enumerate(self.metrics):
+            target = self.state.settings.targets[m]
+            better = -1.0 if target.down_is_good else 1.0
+            mine = [i for i, r in enumerate(self.rules) if r.name == SEED_LEVER.get(m)]
+            levers = mine or [i for i, r in enumerate(self.rules) if r.direction]
+            for i in levers:
+                slopes[k, i] = better * self.rules[i].direction * PRIOR_SLOPE / np.sqrt(len(levers))
+        return slopes
+
+    # ---------------------------------------------------------------------------- worth
+    def score(self, x: Floats) -> tuple[Floats, Floats]:
+        """(expected score, its sd) at each row of `x`."""
+        s = self.state.settings
+        mean, sd = self.model.predict(x)
+        total = sum(s.weights[m] for m in weighted(s))
+        e, var = np.zeros(len(x)), np.zeros(len(x))
+        for k, m in enumerate(self.metrics[: len(weighted(s))]):
+            at = (mean[:, k, None] + sd[:, k, None] * NODES) * self.unit[k]
+            got = _attained(s.targets[m].max, s.targets[m].min, s.targets[m].scale, at)
+            share = s.weights[m] / total
+            first = got @ MASSES
+            e += share * first
+            var += share**2 * np.maximum((got**2) @ MASSES - first**2, 0.0)
+        return e, np.sqrt(var)
+
+    def p_hard(self, x: Floats) -> Floats:
+        """The chance, at each row of `x`, that some hard limit is broken (a margin before it)."""
+        s = self.state.settings
+        worst = np.zeros(len(x))
+        if not s.hard:
+            return worst
+        mean, sd = self.model.predict(x)
+        for m, limit in s.hard.items():
+            if m not in self.metrics:
+                continue
+            k = self.metrics.index(m)
+            margin, unit = HARD_MARGIN * s.targets[m].scale, self.unit[k]
+            if limit.max is not None:
+                worst = np.maximum(worst, ndtr((mean[:, k] - (limit.max - margin) / unit) / sd[:, k]))
+            if limit.min is not None:
+                worst = np.maximum(worst, ndtr(((limit.min + margin) / unit - mean[:, k]) / sd[:, k]))
+        return worst
+
+    @cached_property
+    def optimism(self) -> float:
+        return OPTIMISM + OPTIMISM_START * float(np.exp(-self.model.segment_age / OPTIMISM_CYCLES))
+
+    def worth(self, x: Floats) -> Floats:
+        """Optimistic score less the cost of the way there; -inf where a hard limit may break."""
+        e, sd = self.score(x)
+        steps = np.ceil(np.abs(x - self.here) / self.lr - 1e-6).sum(axis=1)
+        value = np.minimum(1.0, e + self.optimism * sd) - STEP_COST * steps
+        return np.where((self.p_hard(x) <= P_HARD) | (steps == 0), value, -np.inf)
+
+    # ---------------------------------------------------------------------------- where to
+    @cached_property
+    def limits(self) -> tuple[Floats, Floats]:
+        """Lowest and highest value of each rule that bounds, loan, bars and blocks leave."""
+        lo, hi = [], []
+        for i, r in enumerate(self.rules):
+            a, b = self.state.room.get(r.name, (r.min, r.max))
+            if r.name in self.state.blocked and self.state.blocked[r.name].code not in PASSING:
+                a = b = self.state.values[r.name]
+            for bar in self.state.bars:
+                if bar.rule == r.name:
+                    a, b = (a, min(b, bar.beyond)) if bar.sign > 0 else (max(a, bar.beyond), b)
+            span, here = r.max - r.min, float(self.here[i])
+            lo.append(min(here, max(0.0, (a - r.min) / span)))
+            hi.append(max(here, min(1.0, (b - r.min) / span)))
+        return np.array(lo), np.array(hi)
+
+    @cached_property
+    def candidates(self) -> Floats:
+        d = len(self.rules)
+        near = [self.here]
+        for i, size in product(range(d), (-1.0, -0.5, 0.5, 1.0)):
+            x = self.here.copy()
+            x[i] += size * self.lr[i]
+            near.append(x)
+        lo, hi = self.limits
+        if d <= 2:
+            side = np.linspace(0, 1, GRID if d == 2 else 4 * GRID)
+            far = np.array(list(product(*[side] * d)))
+        else:
+            best = self._best_seen
+            cloud = spread(WIDE, d)
+            far = np.concatenate(
+                [cloud, self.here + (2 * cloud - 1) * NEAR, best + (2 * cloud - 1) * NEAR,
+                 self._scans(self.here), self._scans(best)]
+            )  # fmt: skip
+        return np.asarray(np.clip(np.concatenate([np.array(near), far]), lo, hi))
+
+    @cached_property
+    def _best_seen(self) -> Floats:
+        x = self.seen_x
+        return np.asarray(x[int(np.argmax(self.worth(x)))])
+
+    def _scans(self, origin: Floats) -> Floats:
+        out = []
+        for i in range(len(self.rules)):
+            for v in np.linspace(0, 1, 9):
+                x = origin.copy()
+                x[i] = v
+                out.append(x)
+        return np.array(out)
+
+    # ---------------------------------------------------------------------------- decide
+    def decide(self) -> tuple[Proposal, ...] | Hold:
+        """A step towards the best candidate if it is worth one; away from a hard limit first of all."""
+        if not self.rules:
+            return Hold(reasons=(Reason("hold.no_lever", {}),))
+        risk = float(self.p_hard(self.here[None, :])[0])
+        if risk > P_EMERGENCY:
+            return self._away(risk)
+        worth = self.worth(self.candidates)
+        best = int(np.argmax(worth))
+        gain = float(worth[best] - worth[0])
+        if gain < ACT_GAIN:
+            return self._probe() or self._stay(gain)
+        return self._towards(self.candidates[best])
+
+    def _probe(self) -> tuple[Proposal, ...] | None:
+        """A first step of a rule that has not been moved in living memory, while a target is missed."""
+        e, _ = self.score(self.here[None, :])
+        if e[0] >= PROBE_BELOW:
+            return None
+        for i, r in enumerate(self.rules):
+            if not self._untried(i):
+                continue
+            first = r.direction or (1 if self.here[i] < 0.5 else -1)
+            for step in (first * r.lr, -first * r.lr):
+                if self.state.refusal(r, step) is None:
+                    new = self.state.new_value(r, step)
+                    if self.p_hard(self._after([(i, new)])[None, :])[0] <= P_HARD:
+                        return (self._proposal(i, new),)
+        return None
+
+    def _untried(self, i: int) -> bool:
+        """Whether this rule has not moved in any window that is remembered."""
+        return bool(np.ptp(np.append(self.seen_x[:, i], self.here[i])) < 1e-9)
+
+    def _stay(self, gain: float) -> Hold:
+        now = objective_score(self.state.settings, {m: _mean(self.state, m) for m in self.metrics})
+        met = now is not None and now >= 1.0 - 1e-9
+        if met:
+            return Hold(
+                reasons=(Reason("hold.targets_met", {"metrics": list(weighted(self.state.settings))}),)
+            )
+        return Hold(reasons=(_too_small(gain), *self._blocks))
+
+    @property
+    def _blocks(self) -> tuple[Reason, ...]:
+        return tuple(self.state.blocked[r.name].reason for r in self.rules if r.name in self.state.blocked)
+
+    def _steps(self, target: Floats) -> list[tuple[int, float]]:
+        """(rule, new value) of every allowed single step towards `target`."""
+        out = []
+        for i, r in enumerate(self.rules):
+            far = (target[i] - self.here[i]) * (r.max - r.min)
+            step = float(np.clip(far, -r.lr, r.lr))
+            if abs(step) >= LEAST_STEP * r.lr and self.state.refusal(r, step) is None:
+                out.append((i, self.state.new_value(r, step)))
+        return out
+
+    def _after(self, moves: Sequence[tuple[int, float]]) -> Floats:
+        x = self.here.copy()
+        for i, new in moves:
+            x[i] = (new - self.rules[i].min) / (self.rules[i].max - self.rules[i].min)
+        return x
+
+    def _towards(self, target: Floats) -> tuple[Proposal, ...] | Hold:
+        steps = self._steps(target)
+        if not steps:
+            return Hold(reasons=self._refusals(target))
+        points = np.array([self._after([s]) for s in steps])
+        e, sd = self.score(points)
+        news = np.array([UNTRIED if self._untried(i) else 0.0 for i, _ in steps])
+        worth = np.where(self.p_hard(points) <= P_HARD, e + self.optimism * sd + news, -np.inf)
+        order = [int(k) for k in np.argsort(-worth, kind="stable") if worth[k] > -np.inf]
+        if not order:
+            return Hold(reasons=(Reason("hold.hard_near", {"limit": P_HARD, "unit": "chance"}),))
+        chosen = [steps[order[0]]]
+        for k in order[1 : self.state.settings.max_concurrent_changes]:
+            joint = self._after([*chosen, steps[k]])[None, :]
+            if self.worth(joint)[0] > self.worth(self._after(chosen)[None, :])[0]:
+                chosen.append(steps[k])
+        return tuple(self._proposal(i, new) for i, new in chosen)
+
+    def _refusals(self, target: Floats) -> tuple[Reason, ...]:
+        found = [
+            why
+            for i, r in enumerate(self.rules)
+            if abs(target[i] - self.here[i]) > 1e-9
+            and (why := self.state.refusal(r, float(np.sign(target[i] - self.here[i])) * r.lr)) is not None
+        ]
+        return tuple(found) or (_too_small(0.0),)
+
+    def _away(self, risk: float) -> tuple[Proposal, ...] | Hold:
+        """The single step that leaves the hard limit behind soonest; staying if that is safest."""
+        both = [self._steps(np.where(np.arange(len(self.rules)) == i, side, self.here))
+                for i in range(len(self.rules)) for side in (0.0, 1.0)]  # fmt: skip
+        home = self.scaled({**self.state.values, **self.state.anchor})
+        steps = [s for found in [self._steps(home), *both] for s in found]
+        if steps:
+            risks = self.p_hard(np.array([self._after([s]) for s in steps]))
+            i, new = steps[int(np.argmin(risks))]
+            if float(risks.min()) < risk:
+                why = Reason("why.hard_near", {"observed": risk, "limit": P_EMERGENCY, "unit": "chance"})
+                return (self._proposal(i, new, first=why),)
+        return Hold(
+            reasons=(Reason("hold.hard_near", {"observed": risk, "limit": P_HARD, "unit": "chance"}),)
+        )
+
+    # ---------------------------------------------------------------------------- in words
+    def _proposal(self, i: int, new: float, first: Reason | None = None) -> Proposal:
+        rule = self.rules[i]
+        old = self.state.values[rule.name]
+        mean, sd = self.model.step(self.here, self._after([(i, new)]))
+        mean, sd = mean * self.unit, sd * self.unit
+        helped = self._helps(mean)
+        reasons = [*([first] if first is not None else []), self._off(self._wanting(mean))]
+        n = sum(1 for lesson in self.state.lessons if lesson.rule == rule.name and lesson.step)
+        k = self.metrics.index(helped)
+        believed = {
+            "rule": rule.name, "step": new - old, "metric": helped, "observed": float(mean[k]),
+            "half": float(Z95 * sd[k]), "n": n,
+        }  # fmt: skip
+        reasons.append(Reason("why.believes" if n else "why.expects", believed))
+        e, score_sd = self._gain(mean, sd)
+        sure = float(ndtr(e / max(score_sd, 1e-12)))
+        reasons.append(
+            Reason(
+                "why.gain" if sure >= SURE else "why.explores",
+                {"observed": _points(e), "half": _points(Z95 * score_sd), "unit": "points", "p": sure},
+            )
+        )
+        expected = {
+            m: (float(mean[j]), float(mean[j] - Z95 * sd[j]), float(mean[j] + Z95 * sd[j]))
+            for j, m in enumerate(self.metrics)
+        }
+        return Proposal(
+            rule=rule.name, old=old, new=new, reasons=tuple(reasons), expected=expected, confidence=sure
+        )
+
+    def _gained(self, m: str, mean: Floats) -> float:
+        """What this expected change gives the score through one metric."""
+        s, now = self.state.settings, _mean(self.state, m) or 0.0
+        after = attainment(s.targets[m], now + float(mean[self.metrics.index(m)])) or 0.0
+        return s.weights[m] * (after - (attainment(s.targets[m], now) or 0.0))
+
+    def _helps(self, mean: Floats) -> str:
+        """The metric of the score that this step is expected to help most."""
+        return max(weighted(self.state.settings), key=lambda m: self._gained(m, mean))
+
+    def _wanting(self, mean: Floats) -> str:
+        """The metric off target for which this step is made; else the one that it helps most."""
+        s = self.state.settings
+        missed = {m: 1.0 - (attainment(s.targets[m], _mean(self.state, m)) or 0.0) for m in weighted(s)}
+        off = [m for m in missed if missed[m] > 0]
+        if not off:
+            return self._helps(mean)
+        best = max(off, key=lambda m: self._gained(m, mean))
+        return best if self._gained(best, mean) > 0 else max(off, key=lambda m: s.weights[m] * missed[m])
+
+    def _off(self, metric: str) -> Reason:
+        target, stat = self.state.settings.targets[metric], self.state.windows[metric]
+        mean = stat.mean if stat.mean is not None else 0.0
+        over = target.max is not None and mean > target.max
+        under = target.min is not None and mean < target.min
+        limit = target.max if over or (target.max is not None and not under) else target.min
+        code = "why.off_target" if over or under else "why.near_target"
+        return Reason(
+            code,
+            {
+                "metric": metric, "observed": mean, "limit": limit,
+                "side": "max" if limit == target.max else "min", "n": stat.n, "se": stat.se,
+            },
+        )  # fmt: skip
+
+    def _gain(self, mean: Floats, sd: Floats) -> tuple[float, float]:
+        """Expected score gain of a step from the present means, and its sd."""
+        s = self.state.settings
+        total = sum(s.weights[m] for m in weighted(s))
+        e = var = 0.0
+        for k, m in enumerate(weighted(s)):
+            now, target = _mean(self.state, m) or 0.0, s.targets[m]
+            at = now + mean[k] + sd[k] * NODES
+            got = _attained(target.max, target.min, target.scale, at) - (attainment(target, now) or 0.0)
+            first = float(got @ MASSES)
+            e += s.weights[m] / total * first
+            var += (s.weights[m] / total) ** 2 * max(float(got**2 @ MASSES) - first**2, 0.0)
+        return e, float(np.sqrt(var))
+
+
+def _attained(high: float | None, low: float | None, scale: float, at: Floats) -> Floats:
+    """The attainment of a target at many values."""
+    over = np.maximum(0.0, at - high) if high is not None else np.zeros_like(at)
+    under = np.maximum(0.0, low - at) if low is not None else np.zeros_like(at)
+    return np.asarray(np.maximum(0.0, 1.0 - np.maximum(over, under) / scale))
+
+
+def spread(n: int, d: int) -> Floats:
+    """`n` points evenly spread in the unit cube: a Kronecker sequence. Source: M. Roberts' R_d."""
+    root = 1.5
+    for _ in range(60):
+        root = (1.0 + root) ** (1.0 / (d + 1))
+    steps = root ** -np.arange(1, d + 1)
+    return np.asarray(np.mod(0.5 + np.arange(n)[:, None] * steps, 1.0))
+
+
+def _points(score: float) -> float:
+    return round(100 * score, 2)
+
+
+def _too_small(gain: float) -> Reason:
+    params = {"observed": _points(max(0.0, gain)), "limit": _points(ACT_GAIN), "unit": "points"}
+    return Reason("hold.gain_small", params)
+
+
+def _mean(state: PolicyState, metric: str) -> float | None:
+    stat = state.windows.get(metric)
+    return stat.mean if stat is not None else None
+
+
+def _no_data(state: PolicyState, metric: str) -> Reason:
+    stat = state.windows.get(metric)
+    n, least = (stat.n if stat else 0), state.settings.min_samples
+    return Reason("hold.no_data", {"metric": metric, "observed": n, "limit": least, "unit": "samples"})

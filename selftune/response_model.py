@@ -1,0 +1,247 @@
+"""How each metric answers to the rules: one Gaussian process a metric, learned from quiet windows.
+
+Answers "what mean, how sure, at these rule values?" for many values at once. Knows nothing of targets or
+steps; pure. Rule values arrive scaled to [0, 1], metrics in units in which a target's scale is `UNIT`, so
+that milliseconds and shares are alike; how strongly a metric answers is learned on top (`AMPLITUDES`).
+Source: policy.md (model, outliers and jumps); Rasmussen & Williams, Gaussian Processes, chapters 2 and 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import chdtri
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+UNIT = 0.25  # a target's scale in the model's units: the constants below were found for such metrics
+AXIS, JOINT, SLOPE = 0.015, 0.012, 0.05  # sd of what one rule does, of all together, of slopes a full range
+LENGTH = 0.45  # of the rules' range over which a response bends
+MEMORY, ACROSS = 250.0, 0.5  # cycles after which the past is worth 1/e; what another segment is worth
+LEVEL, LEVEL_ACROSS = 0.03, 0.3  # sd of the level of a segment, and what segments share of it
+WANDER, WANDER_CYCLES = 0.003, 12.0  # slow drift
+FLOOR = 0.0015  # no window mean is known better than this
+AMPLITUDES = (1.0, 2.0, 4.0, 8.0)  # times AXIS, JOINT and SLOPE; not less: a rule not yet tried may answer
+LEVELS = (1.0, 2.0, 4.0)  # times LEVEL and WANDER
+DOUBT = 0.9  # sd of the prior of both, in natural logs: few windows change little
+LAGS = (0.5, 1.2, 2.5)  # cycles: how slowly a system may answer, beside at once
+LAG_LEAST, LAG_DOUBT = 5, 1.5  # windows before that is asked; log odds against each further lag
+WINDOW, WASHOUT = 0.75, 0.17  # cycles: length of a window, of the settling before it
+OUTLIER_Z, JUMP_CAP = 3.2, 6.0
+JUMP_P, JUMP_HITS, JUMP_OF, JUMP_REST = 0.001, 2, 3, 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """What was seen. Shape: x (n, d) in [0, 1]; t (n,) in cycles; segment (n,); y, sd (n, metrics)."""
+
+    x: Floats
+    t: Floats
+    segment: Ints
+    y: Floats
+    sd: Floats
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Covariances that all metrics share, before their own amplitudes: response and level."""
+
+    response: Floats
+    level: Floats
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One metric's process, factored: what a prediction needs."""
+
+    slopes: Floats
+    base: float
+    amplitude: float
+    level: float
+    inverse: Floats  # of the covariance of the windows
+    weights: Floats
+    residual_z: Floats  # one-step-ahead, in the order of the windows
+    evidence: float  # log marginal likelihood and prior of amplitude and level
+
+
+class Model:
+    """Every metric's response. Build it with `learn`."""
+
+    def __init__(self, windows: Windows, fits: Sequence[Fit]) -> None:
+        self.windows, self.fits = windows, tuple(fits)
+
+    @cached_property
+    def now(self) -> tuple[float, int]:
+        """The time of the next cycle and the present segment."""
+        return float(self.windows.t[-1]) + 1.0, int(self.windows.segment[-1])
+
+    @property
+    def segment_age(self) -> float:
+        """Cycles since the present segment began."""
+        t, g = self.now
+        return t - float(self.windows.t[self.windows.segment == g][0])
+
+    def predict(self, x: Floats) -> tuple[Floats, Floats]:
+        """(mean, sd) of every metric at each row of `x`. Shape: (points, metrics)."""
+        w, (t, g) = self.windows, self.now
+        n = len(x)
+        cross = shapes(x, np.full(n, t), np.full(n, g), w.x, w.t, w.segment, w.x[0])
+        own = _at_itself(x, w.x[0])
+        means, sds = [], []
+        for f in self.fits:
+            k = f.amplitude**2 * cross.response + f.level**2 * cross.level
+            known = np.sum((k @ f.inverse) * k, axis=1)
+            prior = f.amplitude**2 * own + f.level**2 * (LEVEL**2 + WANDER**2)
+            means.append(f.base + (x - w.x[0]) @ f.slopes + k @ f.weights)
+            sds.append(np.sqrt(np.maximum(prior - known, 1e-12)))
+        return np.stack(means, axis=1), np.stack(sds, axis=1)
+
+    def step(self, here: Floats, there: Floats) -> tuple[Floats, Floats]:
+        """(mean, sd) of the change of every metric from one point to another. Shape: (metrics,)."""
+        w, (t, g) = self.windows, self.now
+        x = np.stack([here, there])
+        times, segments = np.full(2, t), np.full(2, g)
+        cross = shapes(x, times, segments, w.x, w.t, w.segment, w.x[0])
+        own = shapes(x, times, segments, x, times, segments, w.x[0])
+        means, sds = [], []
+        for f in self.fits:
+            k = f.amplitude**2 * (cross.response[1] - cross.response[0])  # levels cancel
+            r = own.response
+            prior = f.amplitude**2 * (r[0, 0] + r[1, 1] - 2 * r[0, 1])
+            means.append(float((there - here) @ f.slopes + k @ f.weights))
+            sds.append(float(np.sqrt(max(prior - k @ f.inverse @ k, 1e-12))))
+        return np.array(means), np.array(sds)
+
+
+def learn(windows: Windows, slopes: Floats) -> Model:
+    """The model after these windows, oldest first: lag allowed for, outliers softened, jumps found.
+
+    `slopes`: prior slope of each metric over each rule's full range, model units. Shape: (metrics, d).
+    """
+    model = _fit(windows, slopes)
+    windows, model = _settled(windows, model, slopes)
+    cut = _segmented(windows, model)
+    if not np.array_equal(cut.segment, windows.segment):
+        windows, model = cut, _fit(cut, slopes)
+    if np.all(np.abs(_z(model)) <= OUTLIER_Z):
+        return model
+    softened = np.maximum(1.0, np.abs(_z(model)) / OUTLIER_Z)
+    return _fit(replace(windows, sd=windows.sd * softened), slopes)
+
+
+def _settled(w: Windows, model: Model, slopes: Floats) -> tuple[Windows, Model]:
+    """The windows at the values that the system had come to, if it is seen to be slow."""
+    if len(w.x) < LAG_LEAST or not np.any(np.diff(w.x, axis=0)):
+        return w, model
+    tried = [(sum(f.evidence for f in model.fits), w)]
+    for i, lag in enumerate(LAGS):
+        slow = replace(w, x=lagged(w, lag))
+        both = _covariances(slow)
+        total = sum(
+            _tried(slow, both, k, slopes[k], f.amplitude, f.level)[0] for k, f in enumerate(model.fits)
+        )
+        tried.append((total - LAG_DOUBT * (i + 1), slow))
+    best = max(tried, key=lambda t: t[0])[1]
+    return (w, model) if best is w else (best, _fit(best, slopes))
+
+
+def lagged(w: Windows, lag: float) -> Floats:
+    """The mean values that a system with this lag (cycles) had come to in each window. Shape: (n, d).
+
+    A change is taken to have come where the washout before the first window at new values begins.
+    """
+    out, at, last = w.x.copy(), w.x[0], w.t[0]
+    for i in range(1, len(w.x)):
+        start, span = w.t[i], WINDOW
+        moved = max(last, start - WASHOUT) if np.any(w.x[i] != w.x[i - 1]) else last
+        at = w.x[i - 1] + (at - w.x[i - 1]) * np.exp(-(moved - last) / lag)
+        left = lag / span * (np.exp(-(start - moved) / lag) - np.exp(-(start - moved + span) / lag))
+        out[i] = w.x[i] + (at - w.x[i]) * left
+        at, last = w.x[i] + (at - w.x[i]) * np.exp(-(start + span - moved) / lag), start + span
+    return out
+
+
+def _fit(windows: Windows, slopes: Floats) -> Model:
+    both = _covariances(windows)
+    return Model(windows, [_fit_one(windows, both, k, slopes[k]) for k in range(windows.y.shape[1])])
+
+
+def _covariances(w: Windows) -> Shapes:
+    return shapes(w.x, w.t, w.segment, w.x, w.t, w.segment, w.x[0])
+
+
+def _tried(
+    w: Windows, both: Shapes, k: int, slopes: Floats, amplitude: float, level: float
+) -> tuple[float, Floats, Floats]:
+    """(log evidence, covariance, one-step-ahead z) of one metric under these amplitudes."""
+    rest = w.y[:, k] - w.y[0, k] - (w.x - w.x[0]) @ slopes
+    n = len(rest)
+    cov = amplitude**2 * both.response + level**2 * both.level
+    cov[np.arange(n), np.arange(n)] += w.sd[:, k] ** 2 + FLOOR**2
+    bordered = np.empty((n + 1, n + 1))  # its factor's last row is the factor of `cov` solved for `rest`
+    bordered[:n, :n], bordered[n, :n], bordered[:n, n] = cov, rest, rest
+    bordered[n, n] = 1.0 + rest @ rest / FLOOR**2
+    factor = np.asarray(np.linalg.cholesky(bordered), dtype=float)
+    z: Floats = factor[n, :n]
+    doubt = (np.log(amplitude) ** 2 + np.log(level) ** 2) / (2 * DOUBT**2)
+    return float(-0.5 * z @ z - np.log(np.diag(factor)[:n]).sum() - doubt), cov, z
+
+
+def _fit_one(w: Windows, both: Shapes, k: int, slopes: Floats) -> Fit:
+    def evidence(amplitude: float, level: float) -> float:
+        return _tried(w, both, k, slopes, amplitude, level)[0]
+
+    level = max(LEVELS, key=lambda v: evidence(1.0, v))
+    amplitude = max(AMPLITUDES, key=lambda a: evidence(a, level))
+    if amplitude > 1.0 and level > 1.0:
+        level = max(LEVELS, key=lambda v: evidence(amplitude, v))
+    total, cov, z = _tried(w, both, k, slopes, amplitude, level)
+    inverse: Floats = np.asarray(np.linalg.inv(cov), dtype=float)
+    weights = inverse @ (w.y[:, k] - w.y[0, k] - (w.x - w.x[0]) @ slopes)
+    return Fit(slopes, float(w.y[0, k]), amplitude, level, inverse, weights, z, total)
+
+
+def _segmented(w: Windows, model: Model) -> Windows:
+    """A new segment where the surprises at unchanged values say that the response has jumped."""
+    still = np.r_[False, np.all(np.abs(np.diff(w.x, axis=0)) < 1e-9, axis=1)]
+    sums = np.sum(np.minimum(np.abs(_z(model)), JUMP_CAP) ** 2, axis=1)
+    high = still & (sums > chdtri(w.y.shape[1], JUMP_P))
+    segment, began = w.segment.copy(), 0
+    for i in range(len(high)):
+        if i and w.segment[i] != w.segment[i - 1]:
+            began = i
+        recent = [j for j in range(max(0, i - JUMP_OF + 1), i + 1) if high[j]]
+        if len(recent) >= JUMP_HITS and recent[0] - began > JUMP_REST:
+            began = recent[0]
+            segment[began:] += 1
+    return replace(w, segment=segment)
+
+
+def _z(model: Model) -> Floats:
+    return np.stack([f.residual_z for f in model.fits], axis=1)
+
+
+def shapes(x: Floats, t: Floats, g: Ints, x2: Floats, t2: Floats, g2: Ints, origin: Floats) -> Shapes:
+    """The covariances of the points (x, t, g) with the points (x2, t2, g2). Shape: (n, n2)."""
+    d = x.shape[1]
+    gap2 = (x[:, None, :] - x2[None, :, :]) ** 2
+    axes = np.exp(-gap2 / (2 * LENGTH**2)).sum(axis=2)
+    joint = np.exp(-gap2.sum(axis=2) / (2 * LENGTH**2 * max(1.0, d / 2)))
+    linear = (x - origin) @ (x2 - origin).T
+    age, apart = np.abs(t[:, None] - t2[None, :]), np.abs(g[:, None] - g2[None, :])
+    fading = np.exp(-age / MEMORY) * ACROSS**apart
+    response = fading * (AXIS**2 * axes + JOINT**2 * joint + SLOPE**2 * linear)
+    level = LEVEL**2 * np.where(apart == 0, 1.0, LEVEL_ACROSS) + np.where(
+        apart == 0, WANDER**2 * np.exp(-age / WANDER_CYCLES), 0.0
+    )
+    return Shapes(response, level)
+
+
+def _at_itself(x: Floats, origin: Floats) -> Floats:
+    d = x.shape[1]
+    return np.asarray(AXIS**2 * d + JOINT**2 + SLOPE**2 * np.sum((x - origin) ** 2, axis=1))
