@@ -23,7 +23,7 @@ LAYERS: dict[int, list[str]] = {
         config
     """.split(),
     1: """
-        book records gather evidence lifecycle excursion mode governing
+        book records gather evidence lives fold_events fold_decisions lifecycle excursion mode governing
         series rows intake ring coarse downsample
         effects effectrows judging gaps harm noise limits contrast weights quiet health
         objective guards policy policy_state adaptive response_model

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ from tests.life import (
 
 START = {SETTINGS: SETTINGS_TEXT.encode()}
 CHECKOUT = Path(__file__).resolve().parent.parent
+PARTS = 4  # of the long test, so that each ends in minutes
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,10 @@ def test_any_kill_in_a_whole_life_leaves_a_root_that_one_restart_makes_sound(
 
 
 @pytest.mark.soak
-def test_any_kill_at_any_seventh_byte(life: Recording, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_any_kill_at_any_seventh_byte(life: Recording, tmp_path: Path, part: int) -> None:
     judge = Judge(tmp_path, life.film)
-    for what, entry, disk, torn in states(life, every=7):
+    for what, entry, disk, torn in islice(states(life, every=7), part, None, PARTS):
         judge.restart(disk.files, entry.at_ms, to_the_end=True, torn=torn, what=what)
 
 
