@@ -14,12 +14,12 @@ from selftune import lifeline, web
 from selftune.runtime import data_root
 
 lifeline.tie()
-HERE = Path(__file__).resolve().parent
+FRAME = Path(web.__file__).resolve().parent / "frame.py"
 ROOT = data_root()
 DOOR = web.door(os.environ, address=st.get_option("server.address"), root=ROOT)
 
 app = st.App(
-    HERE / "selftune" / "frame.py",
+    FRAME,
     routes=web.routes(ROOT),
     middleware=web.middleware(DOOR, web.allowed_hosts(ROOT)),
 )

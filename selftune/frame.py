@@ -16,9 +16,8 @@ import streamlit as st  # noqa: E402
 
 from selftune import deskwork, switch, ui  # noqa: E402
 from selftune.chart_kit import Say  # noqa: E402
+from selftune.house import PAGES  # noqa: E402
 from selftune.view import Visitor  # noqa: E402
-
-PAGES = HERE.parent / "pages"
 
 
 def navigation(say: Say) -> st.Page:

@@ -23,6 +23,7 @@ from selftune.config import edit
 from selftune.demo import demo_root, is_demo, run_demo
 from selftune.domain import Role
 from selftune.files import replace
+from selftune.house import APP, HOUSE
 from selftune.loop import leave_on_signals
 from selftune.settings import METRICS_FILE, SETTINGS_FILE
 
@@ -31,7 +32,6 @@ JITTER = 0.25
 STEADY_S = 60.0  # a child that lived so long starts with a clean slate
 POLL_S = 0.2
 LEAVE_S = 8.0  # for a child to end by itself before it is killed
-CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Child:
         self.process = subprocess.Popen(
             list(self.argv),
             env={**os.environ, **self.env, "PYTHONUTF8": "1", lifeline.PARENT: str(os.getpid())},
-            cwd=CHECKOUT,
+            cwd=HOUSE,
             start_new_session=os.name != "nt",
             creationflags=flags,
         )
@@ -83,7 +83,7 @@ def children(root: Path, *, host: str, port: int, role: Role, plant_of: Path | N
     me = [sys.executable, "-m", "selftune"]
     env = {"SELFTUNE_ROOT": str(root), "SELFTUNE_ROLE": role.value}
     page = [
-        sys.executable, "-m", "streamlit", "run", str(CHECKOUT / "app.py"),
+        sys.executable, "-m", "streamlit", "run", str(APP),
         "--server.address", host, "--server.port", str(port), "--server.headless", "true",
     ]  # fmt: skip
     found = [Child("dashboard", page, env), Child("loop", [*me, "--root", str(root), "loop"])]

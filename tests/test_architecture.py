@@ -35,7 +35,7 @@ LAYERS: dict[int, list[str]] = {
         address access
     """.split(),
     2: """
-        files locks catalogue
+        files locks catalogue house
         source ranges samples
         stores ledger
     """.split(),
