@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
-from selftune import deskwork, hands, report, suggesting, ui
+from selftune import deskwork, hands, proposed, report, suggesting, ui
 from selftune.access import Action
 from selftune.card_text import (
     answers,
@@ -25,14 +25,23 @@ from selftune.card_text import (
     stepper,
     where_html,
 )
-from selftune.cards import Board, CardState, Quiet, RollbackCard, SuggestionCard, board, card_by_id
+from selftune.cards import (
+    Board,
+    CardState,
+    Quiet,
+    RollbackCard,
+    SuggestionCard,
+    board,
+    card_by_id,
+    rollback_cards,
+)
 from selftune.chart_kit import Say
 from selftune.decision_lines import DecisionLine, line_of
 from selftune.desk import Now
+from selftune.domain import Origin
 from selftune.effect_charts import receipt, ruler
 from selftune.markup import arrow, block, bullets, facts, hhmm, passed, safe
 from selftune.picture import Picture
-from selftune.plan import Plan
 from selftune.whereabouts import Where
 
 ui.require()
@@ -59,10 +68,10 @@ def main() -> None:
     ui.settings_problems(now, say)
     ui.live(live_part, key="suggestions_live")
     linked(p, b, now, say)
+    for back in b.rollbacks:  # what harms now comes before what might help
+        rollback(back, p, say)
     for card in b.cards:
         suggestion(card, p, now, say)
-    for back in b.rollbacks:
-        rollback(back, p, say)
     if b.quiet is not None:
         nothing(b.quiet, p, say)
     stand(b.where, say)
@@ -75,7 +84,14 @@ def signature(b: Board, p: Picture) -> tuple[object, ...]:
     cards = tuple((c.id, c.state, tuple(r.code for r in c.refusals)) for c in b.cards)
     quiet = (b.quiet.kind, tuple(r.code for r in b.quiet.reasons)) if b.quiet else None
     last = b.recent[0].id if b.recent else None
-    return (cards, tuple(r.event for r in b.rollbacks), quiet, last, len(p.snap.records.events), p.mode.mode)
+    return (
+        cards,
+        tuple((r.id, bool(r.refusals)) for r in b.rollbacks),
+        quiet,
+        last,
+        len(p.snap.records.events),
+        p.mode.mode,
+    )
 
 
 def headline(b: Board, say: Say, zone: str) -> str:
@@ -192,31 +208,46 @@ def stand(where: Where, say: Say) -> None:
 
 # ------------------------------------------------------------------------------- rollbacks and nothing
 def rollback(card: RollbackCard, p: Picture, say: Say) -> None:
-    """A rollback that the loop proposes: whose change, why, the exact values, one button."""
-    with st.container(border=True, key=f"rollback_{card.event}"):
+    """A way back or an emergency move that the loop proposes: why, the exact values, one button."""
+    with st.container(border=True, key=f"rollback_{card.event or card.id}"):
         what = ", ".join(f"{m.rule} {figure(m.old)} → {figure(m.new)}" for m in card.moves)
         st.html(
             block(
-                f"<h2>{safe(say('sugg.back_head', what=what))}</h2>",
-                f'<p class="lead">{safe(say("sugg.back_lead", who=card.actor, at_ms=card.at_ms))}</p>',
+                f"<h2>{safe(say('sugg.urgent_head' if card.urgent else 'sugg.back_head', what=what))}</h2>",
+                f'<p class="lead">{safe(back_lead(card, p, say))}</p>',
                 bullets([safe(say.why(r)) for r in card.reasons]),
             )
         )
         allowed = deskwork.may(Action.ROLLBACK)
-        if st.button(say("sugg.do_rollback"), icon=":material/undo:", type="primary", disabled=not allowed,
-                     key=f"do_rollback_{card.event}"):  # fmt: skip
-            deskwork.ask("rollback", card.event)
-        if st.button(say("sugg.do_reject"), icon=":material/block:", disabled=not allowed,
-                     key=f"reject_back_{card.event}"):  # fmt: skip
-            deskwork.ask("reject", card.id)
+        with st.container(horizontal=True, gap="small", key=f"actions_back_{card.id}"):
+            if st.button(
+                say("sugg.do_urgent" if card.urgent else "sugg.do_rollback"), type="primary",
+                icon=":material/emergency:" if card.urgent else ":material/undo:",
+                disabled=not allowed or bool(card.refusals), key=f"do_rollback_{card.id}",
+            ):  # fmt: skip
+                deskwork.ask("carry_out", card.id)
+            if st.button(say("sugg.do_reject"), icon=":material/block:", disabled=not allowed,
+                         key=f"reject_back_{card.id}"):  # fmt: skip
+                deskwork.ask("reject", card.id)
         if not allowed:
             st.html(block(f"<p>{safe(say('sugg.ask_operator'))}</p>"))
-        st.page_link(
-            str(HISTORY),
-            label=say("sugg.in_history"),
-            icon=":material/history:",
-            query_params={"e": card.event},
-        )
+        elif card.refusals:
+            why = bullets([safe(say.why(r)) for r in card.refusals])
+            st.html(block(f"<p><b>{safe(say('sugg.cannot_now'))}</b></p>", why))
+        if card.event is not None:
+            st.page_link(
+                str(HISTORY), label=say("sugg.in_history"), icon=":material/history:",
+                query_params={"e": card.event},
+            )  # fmt: skip
+
+
+def back_lead(card: RollbackCard, p: Picture, say: Say) -> str:
+    """One sentence: what happened, and why it is left to a person."""
+    if card.urgent:
+        return say("sugg.urgent_lead")
+    hard = "_hard" if card.cause == "hard_limit" else ""
+    key = "sugg.back_lead_ours" if card.origin is Origin.LOOP else f"sugg.back_lead{hard}"
+    return say(key, who=card.actor, at_ms=card.at_ms)
 
 
 def nothing(q: Quiet, p: Picture, say: Say) -> None:
@@ -281,7 +312,7 @@ def dialog(p: Picture, say: Say) -> None:
     if open_ is None:
         return
     what, subject = open_
-    body = {"apply": ask_apply, "reject": ask_reject, "snooze": ask_snooze, "rollback": ask_rollback}.get(
+    body = {"apply": ask_apply, "reject": ask_reject, "snooze": ask_snooze, "carry_out": ask_carry_out}.get(
         what
     )
     if body is None:
@@ -349,24 +380,20 @@ def ask_snooze(subject: str, p: Picture, say: Say) -> None:
         deskwork.done(say("sugg.done_snooze"))
 
 
-def ask_rollback(subject: str, p: Picture, say: Say) -> None:
-    card = next((c for c in board(p, _plan()).rollbacks if c.event == subject), None)
+def ask_carry_out(subject: str, p: Picture, say: Say) -> None:
+    card = next((c for c in rollback_cards(p) if c.id == subject), None)
     if card is None:
         st.write(say("sugg.back_gone"))
         return
     moves = "".join(f"<li>{safe(m.rule)} {arrow(figure(m.old), figure(m.new))}</li>" for m in card.moves)
-    st.html(block(f'<ul class="plain">{moves}</ul>', f"<p>{safe(say('sugg.back_text'))}</p>"))
-    reason = deskwork.reason_form(say, key=f"form_rollback_{subject}", button=say("sugg.do_rollback_now"))
+    text = say("sugg.urgent_text" if card.urgent else "sugg.back_text")
+    st.html(block(f'<ul class="plain">{moves}</ul>', f"<p>{safe(text)}</p>"))
+    button = say("sugg.do_urgent_now" if card.urgent else "sugg.do_rollback_now")
+    reason = deskwork.reason_form(say, key=f"form_rollback_{subject}", button=button)
     if reason and deskwork.act(
-        Action.ROLLBACK, lambda q, who: hands.rollback(q, event=subject, actor=who, reason=reason), say
+        Action.ROLLBACK, lambda q, who: proposed.carry_out(q, subject, actor=who, reason=reason), say
     ):
-        deskwork.done(say("sugg.done_rollback"))
-
-
-def _plan() -> Plan:
-    plan = deskwork.glance().plan
-    assert plan is not None
-    return plan
+        deskwork.done(say("sugg.done_urgent" if card.urgent else "sugg.done_rollback"))
 
 
 ui.guarded(main)()

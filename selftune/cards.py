@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from selftune import hands
+from selftune import hands, proposed
 from selftune.decision_lines import DecisionLine, keys_of, number_of, objects, reasons_of, recent
 from selftune.domain import (
     Decision,
@@ -115,15 +115,25 @@ class SuggestionCard:
 
 @dataclass(frozen=True, kw_only=True)
 class RollbackCard:
-    """A rollback that the loop proposes and leaves to a person. `event`: what would be undone."""
+    """A way back, or an emergency move, that the loop proposes and leaves to a person.
+
+    `event`: what would be undone, None for an emergency (then nobody's change is the matter, and `actor`
+    is ''). `refusals`: why it cannot be carried out now; empty = it can.
+    """
 
     id: str
-    event: str
+    event: str | None
     actor: str
     origin: Origin
     at_ms: int
+    cause: str
     moves: tuple[PlannedMove, ...]
     reasons: tuple[Reason, ...]
+    refusals: tuple[Reason, ...] = ()
+
+    @property
+    def urgent(self) -> bool:
+        return self.event is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,44 +347,61 @@ def _odds(p: Picture, s: Suggestion, metric: str | None) -> float | None:
 
 # ------------------------------------------------------------------------------- rollbacks
 def rollback_cards(p: Picture) -> tuple[RollbackCard, ...]:
-    """Rollbacks that the loop proposed and nobody carried out or turned down; none once the rule moved again.
+    """What the loop proposed and nobody carried out or turned down; none once the rule moved again.
 
-    Of several proposals for one event the newest speaks: turned down, the older ones are silent too.
+    Of several proposals for one event (or one emergency) the newest speaks: turned down, the older ones are
+    silent too.
     """
-    newest, over = {e.key for e in p.life.last_event.values()}, hands.turned_down(p)
-    seen: set[str] = set()
-    cards: dict[str, RollbackCard] = {}
+    over, seen = hands.turned_down(p), set[str]()
+    cards: list[RollbackCard] = []
     for d in reversed(p.snap.records.decisions[-LOOK_BACK:]):
-        keys = keys_of(d.data.get("reverts"))
-        proposed = d.act in hands.PROPOSED_BACK and not d.applied
-        if not (proposed and keys and newest.issuperset(keys)):
+        if not proposed.is_proposal(d):
             continue
-        event, change = keys[-1], p.life.change_of(keys[-1])
-        if change is None or event in seen:
+        found = _emergency_card(p, d) if d.act == proposed.EMERGENCY else _back_card(p, d)
+        subject = found.event or found.moves[0].rule if found is not None else ""
+        if found is None or subject in seen:
             continue
-        seen.add(event)
-        if d.id in over:
-            continue
-        moves = planned_rollback(p, event)
-        if moves:
-            cards[event] = RollbackCard(
-                id=d.id,
-                event=event,
-                actor=change.actor,
-                origin=change.origin,
-                at_ms=change.ts_ms,
-                moves=moves,
-                reasons=reasons_of(d.data.get("reasons")),
-            )
-    return tuple(cards.values())
+        seen.add(subject)
+        if d.id not in over:
+            cards.append(found)
+    return tuple(sorted(cards, key=lambda c: not c.urgent))
 
 
-def planned_rollback(p: Picture, event: str) -> tuple[PlannedMove, ...]:
-    """The exact moves that undoing `event` would write now; empty when there is nothing to undo."""
-    try:
-        return hands.rollback(p, event=event, actor="", reason="")[0].moves
-    except (UnknownId, Refused):
-        return ()
+def _back_card(p: Picture, d: Decision) -> RollbackCard | None:
+    keys = keys_of(d.data.get("reverts"))
+    last = {e.key for e in p.life.last_event.values()}
+    change = p.life.change_of(keys[-1]) if keys and last.issuperset(keys) else None
+    if change is None:
+        return None
+    moves = proposed.moves_back(p, d)
+    if not moves:
+        return None
+    return RollbackCard(
+        id=d.id, event=keys[-1], actor=change.actor, origin=change.origin, at_ms=change.ts_ms, moves=moves,
+        cause=str(d.data.get("cause") or ""), reasons=reasons_of(d.data.get("reasons")),
+    )  # fmt: skip
+
+
+def _emergency_card(p: Picture, d: Decision) -> RollbackCard | None:
+    """While the limit is broken and the rule is where the proposal found it."""
+    moves = _as_recorded(p, d)
+    if not (moves and p.breaches):
+        return None
+    return RollbackCard(
+        id=d.id, event=None, actor="", origin=Origin.LOOP, at_ms=d.ts_ms, moves=moves, cause="hard_limit",
+        reasons=reasons_of(d.data.get("reasons")), refusals=proposed.refusals(p, d.id),
+    )  # fmt: skip
+
+
+def _as_recorded(p: Picture, d: Decision) -> tuple[PlannedMove, ...]:
+    """The moves on record, if each rule still stands where they begin."""
+    found = []
+    for x in objects(d.data.get("would")):
+        rule, old, new = str(x.get("rule")), number_of(x.get("old")), number_of(x.get("new"))
+        if old is None or new is None or old == new or p.life.values.get(rule) != old:
+            return ()
+        found.append(PlannedMove(rule=rule, old=old, new=new, kind=str(x.get("kind") or "change")))
+    return tuple(found)
 
 
 def _watch_of_suggestion(p: Picture, s: Suggestion) -> Watch | None:

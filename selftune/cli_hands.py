@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from selftune import hands
+from selftune import hands, proposed
 from selftune.book import Batch, DecisionDraft
 from selftune.cli_words import DEFAULT_ZONE, Voice
 from selftune.domain import InputError, Problem, Role, SettingsError
@@ -66,7 +66,11 @@ def run(command: str, path: Path, voice: Voice, args: argparse.Namespace) -> int
 def _wanted(command: str, a: argparse.Namespace) -> Wanted:
     who = {"actor": a.actor, "reason": a.reason}
     acts: dict[str, Wanted] = {
-        "apply": lambda p: hands.apply(p, a.decision, rule=a.rule, **who),
+        "apply": lambda p: (
+            proposed.carry_out(p, a.decision, **who)
+            if proposed.names_one(p, a.decision)
+            else hands.apply(p, a.decision, rule=a.rule, **who)
+        ),
         "reject": lambda p: hands.reject(p, a.decision, **who),
         "rollback": lambda p: hands.rollback(p, event=a.event, rule=a.rule, **who),
         "stop": lambda p: hands.stop(p, role=SHELL_ROLE, **who),

@@ -26,7 +26,7 @@ from selftune.lifecycle import Change, Suggestion
 from selftune.picture import Picture, crit_key
 from selftune.plan import Act, PlannedMove
 
-PROPOSED_BACK = ("propose_rollback", "return")
+PROPOSED_BACK = ("propose_rollback", "return", "emergency")  # what proposed.py carries out
 # The loop's experiments need pace, quiet and budgets; a person's one act needs these.
 HAND_GUARDS: tuple[Callable[[guards.Situation], GuardCheck], ...] = (
     guards.settings_valid,
@@ -111,7 +111,7 @@ def apply(
 
 
 def reject(p: Picture, decision_id: str, *, actor: str, reason: str) -> tuple[Act, ...]:
-    """A suggestion, or a rollback that the loop proposes, is turned down; new evidence may bring it again."""
+    """A suggestion, or a move that the loop proposes, is turned down; new evidence may bring it again."""
     back = _proposed_back(p, decision_id)
     if back is not None:
         why = (Reason("why.by_hand", {"actor": actor}),)
@@ -135,8 +135,10 @@ def snooze(p: Picture, decision_id: str, *, for_s: float, actor: str, reason: st
 
 
 def _proposed_back(p: Picture, decision_id: str) -> Decision | None:
-    """The decision of this id, if it proposes a way back that was not carried out. Raises: Refused if it
-    was turned down already."""
+    """The decision of this id, if it proposes a way back or an emergency move that was not carried out.
+
+    Raises: Refused if it was turned down already.
+    """
     found = next((d for d in p.snap.records.decisions if d.id == decision_id), None)
     if found is None or found.applied or found.act not in PROPOSED_BACK:
         return None

@@ -121,7 +121,10 @@ def _of_the_picture(p: Picture) -> list[Need]:
         found.append(Need(kind="review", page="review", query={"req": r.id}, params={"who": r.by}))
     for back in rollback_cards(p):
         what = ", ".join(m.rule for m in back.moves)
-        found.append(Need(kind="rollback", page="suggestions", params={"what": what, "who": back.actor}))
+        kind = "emergency" if back.urgent else "rollback"
+        who = {} if back.urgent else {"who": back.actor}
+        about = {"what": what, **who}
+        found.append(Need(kind=kind, urgent=back.urgent, page="suggestions", params=about))
     for card in standing_cards(p):
         params = {"rule": card.rule.name, "old": card.old, "new": card.new, "until_ms": card.until_ms}
         found.append(Need(kind="suggestion", page="suggestions", query={"d": card.id}, params=params))

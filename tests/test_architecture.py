@@ -27,7 +27,7 @@ LAYERS: dict[int, list[str]] = {
         series rows intake ring coarse downsample
         effects effectrows judging gaps harm noise limits contrast weights quiet health
         objective guards policy policy_state adaptive response_model
-        plan picture seen watch cycle acts acting hands
+        plan picture seen watch cycle acts acting hands proposed
         suggesting
         drafting reach readiness track
         decision_lines whereabouts cards timeline

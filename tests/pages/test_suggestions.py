@@ -14,6 +14,7 @@ from selftune import catalogue, hands
 from selftune.access import Action
 from selftune.domain import Role, Verdict
 from selftune.office import Office
+from selftune.runtime import Root
 from tests.pages.reader import be, button, html_on, opened, sound, words_on
 from tests.pages.roots import (
     MET,
@@ -28,7 +29,7 @@ from tests.pages.roots import (
 
 STATES = (
     "no_data", "met", "idea", "standing", "stale", "bad_settings", "stopped", "manual_off", "watched",
-    "improved", "worsened", "rollback", "cooldown",
+    "improved", "worsened", "rollback", "cooldown", "burning",
 )  # fmt: skip
 
 
@@ -61,6 +62,11 @@ def prepare(root: Path, state: str) -> str | None:
         change_settings(root, governance__manual_apply=False)
     if state == "cooldown":
         write_event(root, "risk_max", 0.35, 0.34, minutes_ago=1)
+    if state == "burning":
+        change_settings(root, safety__hard__risk_band__max=0.31)
+        write_metrics(root)
+        tick(root)
+        return None
     write_metrics(root, level=MET if state == "met" else (0.068, 0.262, 0.234, 0.329))
     if state in ("met", "idea", "cooldown"):
         return None
@@ -79,6 +85,12 @@ def prepare(root: Path, state: str) -> str | None:
         elif state != "watched":
             judge(root, Verdict.IMPROVED if state == "improved" else Verdict.WORSENED)
     return decision
+
+
+def tick(root: Path) -> list[dict[str, object]]:
+    """One cycle of the real loop; the decisions on record afterwards."""
+    Root(root).tick()
+    return decisions(root)
 
 
 @pytest.mark.parametrize("language", catalogue.LANGUAGES)
@@ -257,7 +269,33 @@ def test_a_proposed_rollback_can_be_turned_down_and_is_gone(
     button(at, "form_reject_").click()
     at.run()
     assert len(events(root)) == before  # nothing was written to a rule
-    assert "Proposed rollback" not in words_on(at) and "Suggestion rejected" in words_on(at)
+    assert "Suggestion rejected" in words_on(at)
+    assert not [b for b in at.button if str(b.key).startswith(("do_rollback_", "reject_back_"))]
+
+
+def test_an_emergency_in_practice_mode_is_one_click_and_a_reason(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop may not move a rule in practice mode, however bad it is; an operator can, at once."""
+    change_settings(root, safety__hard__risk_band__max=0.31)
+    write_metrics(root)
+    (proposal,) = (d for d in tick(root) if d["act"] == "emergency")
+    at = opened("suggestions", root, monkeypatch)
+    assert "Urgent: risk_max 0.35 → 0.33" in words_on(at) and events(root) == []
+    button(at, "do_rollback_").click()
+    at.run()
+    assert "This changes the rule for real, now" in words_on(at)
+    at.text_area[0].input("it burns")
+    button(at, "form_rollback_").click()
+    at.run()
+    (event,) = events(root)
+    assert (event["rule"], event["new"], event["actor"], event["note"]) == (
+        "risk_max", 0.33, "kim", "it burns"
+    )  # fmt: skip
+    assert decisions(root)[-1]["of"] == proposal["id"]
+    assert "One step was taken" in words_on(at)
+    be(monkeypatch, Role.VIEWER)
+    sound(opened("suggestions", root, monkeypatch), "en")
 
 
 def test_asking_for_a_suggestion_records_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
