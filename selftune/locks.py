@@ -129,9 +129,26 @@ class LoopLease:
         self.release()
 
 
+@contextmanager
+def held_for_life(path: Path) -> Iterator[None]:
+    """The lock of one job's own file, given back at the end, or by the kernel when the process dies.
+
+    Raises: LockHeld, StorageError.
+    """
+    lock = _acquire(path, 0.2)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def loop_holder(root: Path) -> Holder | None:
     """Who holds the loop's lease now; None when nobody does, or when it cannot be told (read-only disk)."""
-    path = root / LOOP_LOCK
+    return holder_now(root / LOOP_LOCK)
+
+
+def holder_now(path: Path) -> Holder | None:
+    """Who holds this lock now; None when nobody does, or when it cannot be told (read-only disk)."""
     if not path.exists():
         return None
     lock = FileLock(path, thread_local=False, preserve_lock_file=True, fallback_to_soft=False)

@@ -30,6 +30,7 @@ LAYERS: dict[int, list[str]] = {
         plan picture seen watch cycle acts acting hands proposed
         suggesting
         drafting reach readiness track
+        backtest_request backtest_result backtest_story backtest_score
         decision_lines whereabouts cards timeline
         wording korean
         address access
@@ -44,7 +45,7 @@ LAYERS: dict[int, list[str]] = {
         runtime loop up supervisor lifeline
         revising standing reviewing
         rehearsal
-        backtest
+        backtest backtest_data backtest_runs backtest_job
         cli cli_check cli_hands cli_review cli_status cli_words __main__
         checkup status sweep
     """.split(),
