@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 import streamlit as st
 
-from selftune import deskwork, revising, ui
+from selftune import deskwork, reviewing, revising, ui
 from selftune.access import Action
 from selftune.chart_kit import Say, clock_text
 from selftune.config import dotted, parse
@@ -24,10 +25,13 @@ from selftune.drafting import (
     Work,
     draft,
     good_path,
+    hard_path,
+    hard_values,
     three_sides,
     towards,
     warn_side,
 )
+from selftune.governing import Request
 from selftune.markup import block, safe
 from selftune.picture import Picture
 from selftune.reach import reach
@@ -43,10 +47,13 @@ from selftune.revision_text import (
     settings_html,
     sides_html,
 )
+from selftune.runtime import Root
 from selftune.settings import Settings
+from selftune.view import Visitor
 
 ui.require()
 
+REVIEW = Path(__file__).parent / "review.py"
 DESK = "targets_desk"
 SHOWN_REVISIONS = 20
 
@@ -212,9 +219,10 @@ def metric_fields(f: Fields, s: Settings, m: str, target: Target) -> None:
     warn, side = s.warn.get(m), warn_side(s, m)
     other = "max" if side == "min" else "min"
     warns = [side, *([other] if warn is not None and getattr(warn, other) is not None else [])]
+    hard = [k for k in ("max", "min") if (k == "max") is falls or hard_path(m, k) in hard_values(s)]
     with st.container(border=True, key=f"targets_metric_{f.work.turn}_{m}"):
         st.html(block(f"<h3>{safe(say.metric(m))} <code>{safe(m)}</code></h3>"))
-        columns = iter(st.columns(len(sides) + len(warns) + 2, vertical_alignment="bottom"))
+        columns = iter(st.columns(len(sides) + len(warns) + len(hard) + 2, vertical_alignment="bottom"))
         for k, v in sides:
             with next(columns):
                 f.number(say(f"targets.field_{k}"), dotted(("targets", m, k)), v, step=0.01)
@@ -230,6 +238,11 @@ def metric_fields(f: Fields, s: Settings, m: str, target: Target) -> None:
                 path = dotted(("safety", "warn", m, k))
                 f.number(say(f"targets.field_warn_{way}"), path, limit, step=0.005, sign=sign,
                          help=say("targets.field_warn_help"))  # fmt: skip
+        for k in hard:
+            with next(columns):
+                limit = getattr(s.hard[m], k) if m in s.hard else None
+                f.number(say(f"targets.field_hard_{k}"), hard_path(m, k), limit, step=0.01,
+                         help=say("targets.field_hard_help"))  # fmt: skip
         with next(columns):
             path = dotted(("strategy", "objective_weights", m))
             f.number(say("targets.field_weight"), path, s.weights.get(m, 0.0), step=0.1,
@@ -273,6 +286,10 @@ def preview(work: Work, p: Picture, now: Now, say: Say) -> None:
         why = deskwork.reason_form(say, key=f"targets_why_{work.turn}", button=say("targets.save_button"))
         if why is not None:
             save(work, why, say)
+    elif looked.unsigned and looked.after is not None:
+        why = deskwork.reason_form(say, key=f"targets_ask_{work.turn}", button=say("targets.propose_button"))
+        if why is not None:
+            propose(work, why, say)
     with st.container(horizontal=True):
         if st.button(say("targets.back_button"), icon=":material/arrow_back:", key="targets_back"):
             go(replace(work, changes=None, restores=None, restored="", left=(), turn=work.turn + 1))
@@ -354,6 +371,26 @@ def save(work: Work, why: str, say: Say) -> None:
     else:
         st.session_state.pop(DESK, None)
         deskwork.done(say("targets.saved", n=len(done.draft.rows)))
+
+
+def propose(work: Work, why: str, say: Say) -> None:
+    """What an operator may not save alone goes to the reviewers, as a request with its own address."""
+
+    def ask(root: Root, who: Visitor) -> Request | Conflict:
+        try:
+            return reviewing.propose(
+                root, work.base, work.changes or {}, actor=who.name, role=who.role, why=why
+            )
+        except Conflict as moved:
+            return moved
+
+    asked = deskwork.through(Action.PROPOSE_LOOSER, ask, say)
+    if isinstance(asked, Conflict):
+        go(replace(work, conflict=True, theirs=asked.theirs))
+    elif asked is not None:
+        st.session_state.pop(DESK, None)
+        deskwork.say_next(say("targets.proposed"))
+        st.switch_page(str(REVIEW), query_params={"req": asked.id})
 
 
 # ------------------------------------------------------------------------------- conflict

@@ -339,7 +339,8 @@ def effects(a: Asked, p: Picture, now: Now, say: Say) -> None:
         view = cumulative(found, Span(start_ms=a.start_ms, end_ms=a.end_ms), look=look, say=say)
         ui.chart(view, say, key="trends_sums")
     else:
-        st.write(say("trends.cumulative_none", span=where))
+        key = "trends.cumulative_file" if rows else "trends.cumulative_none"
+        st.write(say(key, span=where))
     if any(o is Outcome.OPEN for o in (m.outcome for m in marks(entries))):
         st.write(say("trends.open"))
 

@@ -124,9 +124,14 @@ def refuse(lines: list[str]) -> None:
 
 def done(text: str) -> None:
     """Closes the dialog, and the next run says what was done."""
-    _state()[SAID] = text
+    say_next(text)
     answered()
     st.rerun()
+
+
+def say_next(text: str) -> None:
+    """The next run, of whatever page, says what was done."""
+    _state()[SAID] = text
 
 
 def said() -> None:

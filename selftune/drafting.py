@@ -165,10 +165,15 @@ def warn_side(s: Settings, metric: str) -> str:
     return "min" if s.targets[metric].down_is_good else "max"
 
 
+def hard_path(metric: str, side: str) -> str:
+    """Where a hard limit is written."""
+    return dotted(("safety", "hard", metric, side))
+
+
 def hard_values(s: Settings) -> dict[str, Value]:
-    """The hard limits, as path -> value: shown, never saved from here."""
+    """The hard limits, as path -> value: an edit of them is only ever proposed."""
     return {
-        dotted(("safety", "hard", m, side)): value
+        hard_path(m, side): value
         for m, limit in s.hard.items()
         for side, value in (("max", limit.max), ("min", limit.min))
         if value is not None

@@ -92,6 +92,7 @@ def main() -> None:
     if visitor is None:
         ui.closed_page()
         return
+    ui.ink()
     say = ui.words()
     page = navigation(say)
     sidebar(visitor, say, pace=page.url_path != "trends")

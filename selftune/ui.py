@@ -34,6 +34,7 @@ ZONE = "Asia/Seoul"  # until valid settings say otherwise
 REFRESH_S = (0, 5, 15, 60)
 BANNER_S = 2  # the banner is never older, whatever pace the reader chose for the rest
 FIGURES_S = 5
+BRIGHT = (".stApp [data-testid=stBaseButton-primary]", ".stApp [data-testid=stBaseButton-primaryFormSubmit]")
 
 
 # ------------------------------------------------------------------------------- who looks
@@ -111,6 +112,12 @@ def look(now: Now) -> Look:
         theme=Theme.DARK if st.context.theme.type == "dark" else Theme.LIGHT,
         zone=now.settings.timezone if now.settings else ZONE,
     )
+
+
+def ink() -> None:
+    """Dark words on the bright buttons of the dark theme: Streamlit writes white on any colour."""
+    if st.context.theme.type == "dark":
+        st.html(f"<style>{','.join(BRIGHT)}{{color:#12161B}}</style>")
 
 
 def language_links(say: Say) -> None:

@@ -119,7 +119,14 @@ def test_stop_tuning_is_one_click_and_a_confirmation(lived: tuple[Path, str], br
     page.context.close()
 
 
-@pytest.mark.parametrize(("name", "scheme"), [*zip(PATHS, ("light", "dark") * len(PATHS), strict=False)])
+LOOKS = [
+    *zip(PATHS, ("light", "dark") * len(PATHS), strict=False),
+    ("suggestions", "dark"),
+    ("targets", "dark"),
+]
+
+
+@pytest.mark.parametrize(("name", "scheme"), dict.fromkeys(LOOKS))
 def test_axe_finds_nothing_of_ours(name: str, scheme: str, lived: tuple[Path, str], browser: Browser) -> None:
     if not AXE.is_file():
         pytest.skip("axe-core is not there: `npm pack axe-core`, unpacked as node_modules/axe-core")

@@ -111,8 +111,6 @@ def test_nothing_changed_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"rules__risk_max__max": 0.5}, "signature"),
-        ({"rules__risk_max__lr": 0.04}, "signature"),
         ({"rules__risk_max__max": 0.3}, "outside"),
         ({"targets__phase_diff__max": -1.0, "cooldown_s": -3.0}, "cannot be saved"),
     ],
@@ -129,6 +127,31 @@ def test_what_may_not_be_saved_has_no_save(
     path, value = next(iter(change.items()))
     assert field(at, path.replace("__", ".")).value == value  # type: ignore[attr-defined]
     assert text_of(root) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"rules__risk_max__max": 0.5}, {"rules__risk_max__lr": 0.04}, {"safety__hard__risk_band__max": 0.45}],
+)
+def test_what_takes_a_signature_is_asked_of_the_reviewers(
+    change: dict[str, float], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visit(monkeypatch, Role.OPERATOR)
+    before = text_of(root)
+    at = changed(opened("targets", root, monkeypatch, "en"), **change, cooldown_s=150.0)
+    assert "signature" in said_well(at, "en") and "Save" not in [b.label for b in at.button]
+    press(at, "Ask the reviewers")
+    assert at.warning and text_of(root) == before and not (root / APPROVALS).exists()
+    at.text_area[0].set_value("a wider road")
+    press(at, "Ask the reviewers")
+    (asked,) = (json.loads(x) for x in (root / APPROVALS).read_text(encoding="utf-8").splitlines())
+    assert (asked["kind"], asked["what"], asked["by"], asked["reason"]) == (
+        "request", "edit", "kim", "a wider road"
+    )  # fmt: skip
+    assert {c["key"] for c in asked["changes"]} == {next(iter(change)).replace("__", "."), "cooldown_s"}
+    assert text_of(root) == before  # nothing is in force before a signature
+    assert at.query_params["req"] in (asked["id"], [asked["id"]])
+    assert "a wider road" in said_well(at, "en") and "The reviewers were asked" in words_on(at)
 
 
 def test_a_conflict_shows_three_sides_and_never_overwrites(
