@@ -73,10 +73,10 @@ OS = Ops()
 # ----------------------------------------------------------------------------- opening
 def inside(root: Path, path: Path) -> Path:
     """The real path of `path`, links followed. Raises: StorageError when it leads out of `root`."""
-    real = Path(os.path.realpath(path))
-    if not real.is_relative_to(os.path.realpath(root)):
+    real, home = os.path.realpath(path), os.path.realpath(root)
+    if not real.startswith(os.path.join(home, "")):
         raise StorageError(f"{path} leads out of {root}; it is not written")
-    return real
+    return Path(real)
 
 
 @contextmanager
@@ -127,17 +127,14 @@ def append(path: Path, lines: list[bytes], *, root: Path, mode: int = 0o644, ops
         return
     with _in_words(path, "append"):
         real = inside(root, path)
-        _make_folder(real.parent, ops)
-        created = not real.exists()
+        try:
+            with opened(real, os.O_RDWR | os.O_APPEND, ops=ops) as fd:
+                return _append_whole(fd, data, path, ops)
+        except FileNotFoundError:
+            _make_folder(real.parent, ops)
         with opened(real, os.O_RDWR | os.O_APPEND | os.O_CREAT, mode=mode, ops=ops) as fd:
-            for _ in range(3):
-                _mend_tail(fd, ops)
-                if _append_once(fd, data, path, ops):
-                    break
-            else:
-                raise StorageError(f"{path}: other writers keep leaving half lines; nothing counts as done")
-        if created:
-            _sync_folder(real.parent, ops)
+            _append_whole(fd, data, path, ops)
+        _sync_folder(real.parent, ops)
 
 
 def mend(path: Path, *, root: Path, ops: Ops = OS) -> bool:
@@ -175,6 +172,15 @@ def _mend_tail(fd: int, ops: Ops) -> bool:
     if ops.write(fd, b"\n") != 1:
         raise OSError(errno.ENOSPC, "no room to end a half line")
     return True
+
+
+def _append_whole(fd: int, data: bytes, path: Path, ops: Ops) -> None:
+    """Nothing; `data` stands in the file as whole lines. Raises: OSError, StorageError."""
+    for _ in range(3):
+        _mend_tail(fd, ops)
+        if _append_once(fd, data, path, ops):
+            return
+    raise StorageError(f"{path}: other writers keep leaving half lines; nothing counts as done")
 
 
 def _append_once(fd: int, data: bytes, path: Path, ops: Ops) -> bool:

@@ -9,19 +9,25 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import lock_descriptor, unlock_descriptor
 
 from selftune.domain import LockHeld, StorageError
 
 LOOP_LOCK = "logs/loop.lock"
 COMMIT_LOCK = "logs/commit.lock"
 POLL_S = 0.005  # filelock's 50 ms would leave the lock idle; at 1 ms eight waiters take the holder's core
+# A link in the lock's place is refused, a pipe does not block; O_CLOEXEC is Python's own default.
+_FLAGS = (
+    os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+)  # fmt: skip
 _TEXT_AT = 1  # Windows bars others from the locked byte 0; the text after it stays readable
 
 
@@ -58,29 +64,66 @@ def _write_holder(fd: int) -> None:
         return  # a full disk must not keep anybody from stopping the loop: the lock is held even so
 
 
-def _lock(path: Path) -> FileLock:
-    # No fallback to existence locks: they outlive a killed holder.
-    return FileLock(
-        path,
-        poll_interval=POLL_S,
-        thread_local=False,
-        preserve_lock_file=True,
-        on_acquired=_write_holder,
-        fallback_to_soft=False,
-    )
+@dataclass
+class _Held:
+    """A lock that is ours until `release`: the descriptor that carries it, and where its file was."""
+
+    path: Path
+    fd: int
+
+    @property
+    def in_place(self) -> bool:
+        """True while the locked file is still the one that the next comer would lock."""
+        try:
+            there, mine = os.stat(self.path), os.fstat(self.fd)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+
+    def release(self) -> None:
+        """Give the lock back; a second call does nothing."""
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            try:
+                unlock_descriptor(
+                    fd
+                )  # a child forked meanwhile has the descriptor too: closing is not enough
+            finally:
+                os.close(fd)
 
 
-def _acquire(path: Path, wait_s: float) -> FileLock:
+def _try(path: Path) -> _Held | None:
+    """The lock if nobody has it now. Raises: OSError."""
+    held = _Held(path, os.open(path, _FLAGS, 0o666))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock(path)
-        lock.acquire(timeout=wait_s)
-    except Timeout as error:
-        who = holder(path)
-        raise LockHeld(path.name, pid=who.pid, host=who.host, since=who.since) from error
+        if lock_descriptor(held.fd, blocking=False):
+            if held.in_place:  # else somebody removed the file between our opening and our locking
+                return held
+            held.release()
+            return None
+    except BaseException:
+        os.close(held.fd)
+        raise
+    os.close(held.fd)
+    return None
+
+
+def _acquire(path: Path, wait_s: float) -> _Held:
+    """Raises: LockHeld after `wait_s`, StorageError."""
+    end = time.monotonic() + wait_s
+    try:
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        while (held := _try(path)) is None:
+            left = end - time.monotonic()
+            if left <= 0:
+                who = holder(path)
+                raise LockHeld(path.name, pid=who.pid, host=who.host, since=who.since)
+            time.sleep(min(POLL_S, left))
     except OSError as error:
         raise StorageError(f"{path}: cannot be locked: {error.strerror or error}") from error
-    return lock
+    _write_holder(held.fd)
+    return held
 
 
 @contextmanager
@@ -89,11 +132,11 @@ def commit_lock(root: Path, wait_s: float = 2.0) -> Iterator[None]:
 
     Raises: LockHeld after `wait_s`, StorageError.
     """
-    lock = _acquire(root / COMMIT_LOCK, wait_s)
+    held = _acquire(root / COMMIT_LOCK, wait_s)
     try:
         yield
     finally:
-        lock.release()
+        held.release()
 
 
 class LoopLease:
@@ -109,18 +152,11 @@ class LoopLease:
     @property
     def held(self) -> bool:
         """True while the lock is ours and its file is still the one that the next loop would lock."""
-        if not self._lock.is_locked:
-            return False
-        try:
-            there, mine = os.stat(self._lock.lock_file), os.fstat(self._lock._context.lock_file_fd or -1)
-        except OSError:
-            return False
-        return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+        return self._lock.fd >= 0 and self._lock.in_place
 
     def release(self) -> None:
         """Give the lease back; a second call does nothing."""
-        if self._lock.is_locked:
-            self._lock.release()
+        self._lock.release()
 
     def __enter__(self) -> LoopLease:
         return self
@@ -151,12 +187,11 @@ def holder_now(path: Path) -> Holder | None:
     """Who holds this lock now; None when nobody does, or when it cannot be told (read-only disk)."""
     if not path.exists():
         return None
-    lock = FileLock(path, thread_local=False, preserve_lock_file=True, fallback_to_soft=False)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return holder(path)
+        held = _try(path)
     except OSError:
         return None
-    lock.release()
+    if held is None:
+        return holder(path)
+    held.release()
     return None
