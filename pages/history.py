@@ -32,6 +32,7 @@ from selftune.timeline import (
     traces,
     values_at,
 )
+from selftune.wording import plain
 
 ui.require()
 
@@ -251,7 +252,7 @@ def pick(name: str, options: tuple[str, ...], value: str | None, say: Say) -> st
     codes = ["", *options]
     choice = st.selectbox(
         say(f"hist.filter_{name}"), codes, index=codes.index(value) if value in codes else 0,
-        key=f"hist_{name}", format_func=lambda c: c or say("hist.filter_all"), width=240,
+        key=f"hist_{name}", format_func=lambda c: plain(c) or say("hist.filter_all"), width=240,
     )  # fmt: skip
     if (choice or None) != value:
         put(name, choice or None)

@@ -16,7 +16,7 @@ from selftune.charts import Span, metric_chart, score_chart, spark
 from selftune.desk import Now
 from selftune.downsample import downsample
 from selftune.event_text import warning_text
-from selftune.markup import block, safe
+from selftune.markup import as_typed, block, safe
 from selftune.needs import Need, doing, needs, score_line
 from selftune.past import past
 from selftune.picture import Picture
@@ -50,7 +50,7 @@ def figures() -> None:
     now = ui.now()
     say = ui.words(now)
     cards = cards_of(now)
-    st.title(headline(now, cards, say))
+    st.title(as_typed(headline(now, cards, say)))
     if now.settings and now.banner.data is DataAge.OLD:
         when = clock_text(now.series.newest_ms or 0, now.settings.timezone)
         st.warning(say("banner.stale", when=when), icon=":material/sensors_off:")
@@ -132,7 +132,7 @@ def metric_cards(now: Now, cards: list[MetricCard], say: Say) -> None:
     look = ui.look(now)
     for column, card in zip(st.columns(len(cards)), cards, strict=True):
         with column, st.container(border=True, gap="xsmall", height="stretch"):
-            st.metric(say.metric(card.metric), number(card.value), help=mean_of(say))
+            st.metric(as_typed(say.metric(card.metric)), number(card.value), help=mean_of(say))
             colour, icon = FACES[card.standing]
             with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
                 st.badge(standing(card, say), icon=icon, color=colour)  # type: ignore[arg-type]
@@ -197,7 +197,7 @@ def main_chart(now: Now, p: Picture, say: Say) -> None:
     # A picture that stopped long ago keeps its own stretch, with a hatched one after it.
     end = min(now.now_ms, newest + known // 4) if stale else newest + 1
     span = Span(start_ms=end - known, end_ms=end, blind_ms=newest if stale else None)
-    st.header(say("overview.chart", metric=say.metric(metric), span_s=about(known / 1000)))
+    st.header(as_typed(say("overview.chart", metric=say.metric(metric), span_s=about(known / 1000))))
     look = ui.look(now)
     found = past(ui.shared(), now, (metric,), span.start_ms, newest + 1, 300)
     events = marks(events_in(p, span.start_ms, span.end_ms, None))

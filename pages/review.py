@@ -16,7 +16,7 @@ from selftune.chart_kit import Say, clock_text
 from selftune.desk import Now
 from selftune.domain import Role
 from selftune.governing import Request, State, What
-from selftune.markup import block, safe
+from selftune.markup import as_typed, block, safe
 from selftune.picture import Picture
 from selftune.readiness import Readiness
 from selftune.review_text import (
@@ -339,7 +339,7 @@ def asking(p: Picture, at: Standing | None, found: Readiness, say: Say, *, stale
     if blocked:
         st.warning(say("review.ask_blocked", items=blocked), icon=":material/block:")
     if p.mode.stopped:
-        st.warning(say.why(p.mode.reason), icon=":material/front_hand:")
+        st.warning(as_typed(say.why(p.mode.reason)), icon=":material/front_hand:")
     st.write(say("review.ask_what"))
     loan = p.settings.governance.loan
     with st.form("review_ask", enter_to_submit=False, border=True):

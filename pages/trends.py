@@ -19,7 +19,7 @@ from selftune.charts import Span, linked_panels, metric_chart
 from selftune.desk import Now
 from selftune.effect_charts import cumulative, forest
 from selftune.event_text import about, deltas_html, head_html
-from selftune.markup import block, facts, note, safe
+from selftune.markup import as_typed, block, facts, note, safe
 from selftune.past import Past, past
 from selftune.picture import Picture
 from selftune.timeline import Entry, entry_of
@@ -39,6 +39,7 @@ from selftune.trends import (
     what,
 )
 from selftune.view import DataAge
+from selftune.wording import plain
 
 ui.require()
 
@@ -93,7 +94,7 @@ def controls(a: Asked, p: Picture, now: Now, say: Say) -> None:
         st.session_state["trends_rule"] = a.rule or ""
         st.selectbox(
             say("hist.filter_rule"), rules, key="trends_rule", on_change=choose_rule, width=150,
-            format_func=lambda r: r or say("hist.filter_all"),
+            format_func=lambda r: plain(r) or say("hist.filter_all"),
         )  # fmt: skip
         if a.live:
             with st.container(width=125):
@@ -190,7 +191,7 @@ def figures_csv(a: Asked, now: Now, say: Say) -> bytes:
 def missing(a: Asked, p: Picture, say: Say) -> None:
     """What the address names and does not exist, said by name."""
     for name, value in a.unknown.items():
-        st.info(say(f"trends.unknown_{name}", value=value[:80]), icon=":material/link_off:")
+        st.info(as_typed(say(f"trends.unknown_{name}", value=value[:80])), icon=":material/link_off:")
     if a.cut:
         st.info(say("trends.cut"), icon=":material/content_cut:")
 
@@ -273,14 +274,9 @@ def listed(a: Asked, p: Picture, say: Say) -> None:
             label = f"{clock_text(e.ts_ms, p.settings.timezone, day=False)[:5]} · {what(e)}"
             chosen = st.query_params.get("e") == e.key
             st.button(
-                plain_label(label), key=f"open_{e.key}", type="primary" if chosen else "secondary",
+                as_typed(label), key=f"open_{e.key}", type="primary" if chosen else "secondary",
                 on_click=put, args=("e", e.key),
             )  # fmt: skip
-
-
-def plain_label(text: str) -> str:
-    """A label with a rule's name as typed: Streamlit reads labels as markup."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+-.!|~:$" else c for c in text)
 
 
 def opened(p: Picture, now: Now, say: Say) -> None:

@@ -33,7 +33,7 @@ from selftune.domain import (
 )
 from selftune.files import read_small
 from selftune.records import render as render_record
-from selftune.wording import Catalogue, render, sentence
+from selftune.wording import Catalogue, render, sentence, unsteered
 
 _HELD = {"loop.lock": "cli.loop_held", "demo.lock": "cli.demo_held"}
 SETTINGS_BYTES = 256 * 1024
@@ -73,7 +73,7 @@ class Voice:
     def json(self, data: Any) -> None:
         """The result as JSON; what is not finite is null, as in the files."""
         plain = json.loads(render_record(data))
-        print(json.dumps(plain, ensure_ascii=False, indent=2), flush=True)
+        print(unsteered(json.dumps(plain, ensure_ascii=False, indent=2)), flush=True)
 
     # ------------------------------------------------------------------------ errors
     def error(self, error: SelftuneError) -> None:

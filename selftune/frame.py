@@ -17,6 +17,7 @@ import streamlit as st  # noqa: E402
 from selftune import deskwork, switch, ui  # noqa: E402
 from selftune.chart_kit import Say  # noqa: E402
 from selftune.house import PAGES  # noqa: E402
+from selftune.markup import as_typed  # noqa: E402
 from selftune.view import Visitor  # noqa: E402
 
 
@@ -72,7 +73,8 @@ def sidebar(visitor: Visitor, say: Say, *, pace: bool) -> None:
         if pace:
             ui.refresh_control(say)
         st.markdown(
-            f":material/person: {say('side.you', name=visitor.name, role=say(f'role.{visitor.role}'))}"
+            ":material/person: "
+            + as_typed(say("side.you", name=visitor.name, role=say(f"role.{visitor.role}")))
         )
 
 

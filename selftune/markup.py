@@ -5,6 +5,7 @@ Whatever a person or a program wrote goes through `safe` and is never read as ma
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -13,6 +14,10 @@ from selftune.timeline import Mark
 from selftune.wording import plain
 
 NOTE_LONGEST = 2000
+# where markdown, a formula, a colour or an icon would begin
+_MARKS = re.compile(r"[\\`*_\[\]<>|~${}]|:(?=[A-Za-z])|&(?=[#A-Za-z])|\A[#+=-]|(?:(?<=\A\d)|(?<=\A\d\d))[.)]")
+_JOINER = "\u2060"  # shows nothing; an address with it inside is no link
+_ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?<=@)", re.IGNORECASE)
 
 STYLE = """<style>
 h1,h2,h3,.sx{word-break:keep-all;overflow-wrap:anywhere}
@@ -70,6 +75,18 @@ SHAPES = {
 def safe(text: object, longest: int = NOTE_LONGEST) -> str:
     """`text` as typed, for HTML: no tag, no steering character, no link lives on; long ones are cut."""
     return escape(plain(str(text), longest))
+
+
+def as_typed(text: object, longest: int = NOTE_LONGEST) -> str:
+    """`text` as typed, for a title, label or message of Streamlit's, which are read as markdown."""
+    apart = _ADDRESS.sub(_JOINER, plain(str(text), longest))
+    return _MARKS.sub(lambda found: "\\" + found.group(), apart)
+
+
+def cell(text: str) -> str:
+    """`text` as typed for a table that Streamlit lets people save as CSV: no spreadsheet runs it."""
+    shown = plain(text, NOTE_LONGEST)
+    return _JOINER + shown if shown.lstrip().startswith(("=", "+", "-", "@")) else shown
 
 
 def note(text: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
@@ -24,6 +24,7 @@ from selftune import catalogue, runtime, web
 from selftune.chart_kit import ChartView, Columns, Layout, Look, Say, Theme
 from selftune.desk import Desk, Now
 from selftune.domain import Mode, Role
+from selftune.markup import cell
 from selftune.view import BannerView, DataAge, LoopState, Visitor, pace_s
 from selftune.wording import plain
 
@@ -35,6 +36,7 @@ REFRESH_S = (0, 5, 15, 60)
 BANNER_S = 2  # the banner is never older, whatever pace the reader chose for the rest
 FIGURES_S = 5
 BRIGHT = (".stApp [data-testid=stBaseButton-primary]", ".stApp [data-testid=stBaseButton-primaryFormSubmit]")
+CODES = frozenset({"id"})  # columns that are compared, never shown
 
 
 # ------------------------------------------------------------------------------- who looks
@@ -326,7 +328,7 @@ def chart(view: ChartView, say: Say, *, key: str, sentence: bool = True, table: 
             st.write(view.sentence)
         if table:
             with st.expander(say("chart.as_table"), icon=":material/table_rows:", key=f"{key}_table"):
-                st.dataframe(dict(view.table), width="stretch", height=240, hide_index=True)
+                st.dataframe(_typed(view.table), width="stretch", height=240, hide_index=True)
     return picked
 
 
@@ -345,10 +347,17 @@ def prepared(now_: Now, key: Hashable, make: Callable[[], ChartView]) -> ChartVi
 
 def arrow(columns: Columns) -> pa.Table:
     """Columns as an Arrow table; text stays text even when there is no row."""
-    return pa.table({name: _column(values) for name, values in columns.items()})
+    return pa.table({name: _column(name, values) for name, values in columns.items()})
 
 
-def _column(values: object) -> pa.Array:
+def _typed(table: Columns) -> dict[str, Sequence[object]]:
+    """A table whose texts show as typed, steering characters included."""
+    return {cell(h): [cell(x) if isinstance(x, str) else x for x in column] for h, column in table.items()}
+
+
+def _column(name: str, values: object) -> pa.Array:
     if isinstance(values, np.ndarray):
         return pa.array(values, from_pandas=True)
+    if values and name not in CODES:
+        values = [plain(x) if isinstance(x, str) else x for x in values]  # type: ignore[attr-defined]
     return pa.array(list(values), from_pandas=True) if values else pa.array([], pa.string())  # type: ignore[call-overload]

@@ -14,6 +14,7 @@ entry (`metric.risk_band`).
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -270,6 +271,13 @@ def plain(text: str, longest: int = LONGEST_TEXT) -> str:
     if cut.isascii() and cut.isprintable():
         return cut
     return "".join(_escape(c) if _steers(c) else c for c in cut)
+
+
+def unsteered(json_text: str) -> str:
+    """JSON text with the same meaning in which nothing steers a terminal: `\\u` escapes instead."""
+    if json_text.isascii() and json_text.replace("\n", "").isprintable():
+        return json_text
+    return "".join(json.dumps(c)[1:-1] if c not in "\n" and _steers(c) else c for c in json_text)
 
 
 def _steers(char: str) -> bool:
