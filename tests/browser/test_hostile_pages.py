@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -135,11 +135,11 @@ def test_the_reports_that_leave_the_dashboard(hostile: Path, address: str, brows
     reports += [report.decision_html(p, d) for d in ("<b>suggest</b>", newest)]
     with hooked(browser, address) as page:
         for k, data in enumerate(reports):
-            page.route(f"**/report{k}", lambda route, body=data: served_as_html(route, body))  # type: ignore[misc]
+            page.route(f"**/report{k}", as_html(data))
             page.goto(f"{address}/report{k}")
             assert page.evaluate(LIVES, SITE) == [], k
             assert "evil.example" in page.inner_text("body"), k
 
 
-def served_as_html(route: Route, body: bytes) -> None:
-    route.fulfill(body=body, content_type="text/html; charset=utf-8")
+def as_html(body: bytes) -> Callable[[Route], None]:
+    return lambda route: route.fulfill(body=body, content_type="text/html; charset=utf-8")
