@@ -36,6 +36,7 @@ Z95 = 1.959963984540054
 UNTRIED = 0.02  # score that the first step of a rule is worth: what it does is not known yet
 SURE = 0.8  # P(gain) from which a step is said to help; below it explores
 PROBE_BELOW = 0.98  # score: above it nothing new is tried for its own sake
+NO_ERROR = 0.05  # of the target's scale: the error of a mean whose error was not measured
 LEAST_STEP = 0.25  # of lr: less is not worth an event
 PASSING = frozenset({"guard.cooldown"})  # over soon: what such a rule could reach still counts
 
@@ -62,7 +63,11 @@ def observed(state: PolicyState) -> tuple[QuietWindow, ...]:
 
 
 def _teaches(stat: WindowStat | None) -> bool:
-    return stat is not None and stat.mean is not None and stat.se is not None
+    return stat is not None and stat.mean is not None
+
+
+def _se(stat: WindowStat) -> float:
+    return stat.se if stat.se is not None and np.isfinite(stat.se) else np.nan
 
 
 def _present(state: PolicyState, modelled: Sequence[str]) -> QuietWindow | None:
@@ -122,16 +127,32 @@ class Choice:
     def model(self) -> Model:
         cycle_ms = self.state.settings.observe_window_s * CYCLE_OF_WINDOW * 1000
         start = self.seen[0].start_ms
-        se = np.array([[w.stats[m].se for m in self.metrics] for w in self.seen], dtype=float)
-        se = np.maximum(se, 0.5 * np.median(se, axis=0))  # nine batches may agree by luck
         windows = Windows(
             x=self.seen_x,
             t=np.array([(w.start_ms - start) / cycle_ms for w in self.seen]),
             segment=np.cumsum(np.diff([w.regime for w in self.seen], prepend=self.seen[0].regime) != 0),
             y=np.array([[w.stats[m].mean for m in self.metrics] for w in self.seen], dtype=float) / self.unit,
-            sd=se / self.unit,
+            sd=self.errors / self.unit,
         )  # fmt: skip
         return learn(windows, self.prior_slopes)
+
+    @cached_property
+    def errors(self) -> Floats:
+        """Standard error of each mean; one that was not measured is as large as the largest that was.
+
+        Where none was, twentieths of the target's scale stand in. Shape: (windows, metrics).
+        """
+        se = np.array([[_se(w.stats[m]) for m in self.metrics] for w in self.seen])
+        for k in range(se.shape[1]):
+            known = np.isfinite(se[:, k])
+            se[~known, k] = se[known, k].max() if known.any() else NO_ERROR * UNIT * self.unit[k]
+        return np.asarray(np.maximum(se, 0.5 * np.median(se, axis=0)))  # nine batches may agree by luck
+
+    @cached_property
+    def trust(self) -> Floats:
+        """The `weight` of each rule beside the largest: how much its stated direction counts."""
+        weights = np.array([max(0.0, r.weight) for r in self.rules])
+        return np.asarray(weights / weights.max() if weights.any() else np.ones(len(weights)))
 
     @cached_property
     def seen_x(self) -> Floats:
@@ -148,7 +169,8 @@ class Choice:
             mine = [i for i, r in enumerate(self.rules) if r.name == SEED_LEVER.get(m)]
             levers = mine or [i for i, r in enumerate(self.rules) if r.direction]
             for i in levers:
-                slopes[k, i] = better * self.rules[i].direction * PRIOR_SLOPE / np.sqrt(len(levers))
+                slopes[k, i] = better * self.rules[i].direction * self.trust[i] * PRIOR_SLOPE
+                slopes[k, i] /= np.sqrt(len(levers))
         return slopes
 
     # ---------------------------------------------------------------------------- worth
@@ -268,7 +290,8 @@ class Choice:
         e, _ = self.score(self.here[None, :])
         if e[0] >= PROBE_BELOW:
             return None
-        for i, r in enumerate(self.rules):
+        for i in np.argsort(-self.trust, kind="stable"):
+            r = self.rules[i]
             if not self._untried(i):
                 continue
             first = r.direction or (1 if self.here[i] < 0.5 else -1)
@@ -318,7 +341,7 @@ class Choice:
             return Hold(reasons=self._refusals(target))
         points = np.array([self._after([s]) for s in steps])
         e, sd = self.score(points)
-        news = np.array([UNTRIED if self._untried(i) else 0.0 for i, _ in steps])
+        news = np.array([UNTRIED * self.trust[i] if self._untried(i) else 0.0 for i, _ in steps])
         worth = np.where(self.p_hard(points) <= P_HARD, e + self.optimism * sd + news, -np.inf)
         order = [int(k) for k in np.argsort(-worth, kind="stable") if worth[k] > -np.inf]
         if not order:

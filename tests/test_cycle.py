@@ -112,7 +112,9 @@ def test_a_hold_carries_number_limit_and_until_when() -> None:
     stage = fresh()
     stage.story.at(-50).foreign("risk_max", 0.34)
     stage.story.verdict("e1", "IMPROVED", deltas={"d_risk": 0.01})
-    stage.story.settings = settings_with(LIVE, strategy__direction__creative_min=0)
+    stage.story.settings = settings_with(
+        LIVE, strategy__policy="heuristic", strategy__direction__creative_min=0
+    )
     hold = the(stage.plan(0), "hold")
     (check,) = [r for r in hold.reasons if r.code == "guard.cooldown"]
     assert check.params["observed"] == 50.0
@@ -125,42 +127,62 @@ def test_at_most_one_act_a_cycle_while_nothing_is_open() -> None:
     assert len(stage.plan(0).acts) == 1
 
 
-def test_a_suggestion_stands_and_is_renewed_by_one_record_a_ttl() -> None:
-    stage = Scene(Story(settings_with()))
-    assert acts(stage.plan(0)) == [("cycle", "step")]
-    first = stage.story.at(0).suggest("risk_max", 0.33)
+LEARNS_OR_NOT = pytest.mark.parametrize("policy", ["adaptive", "heuristic"])
+
+
+def advised(policy: str) -> tuple[Scene, str, float]:
+    """A scene in dry run, and the rule and value that this policy would suggest in it."""
+    stage = Scene(Story(settings_with(strategy__policy=policy)))
+    ((rule, (_, new)),) = moved(the(stage.plan(0), "step")).items()
+    return stage, rule, new
+
+
+@LEARNS_OR_NOT
+def test_a_suggestion_stands_and_is_renewed_by_one_record_a_ttl(policy: str) -> None:
+    stage, rule, new = advised(policy)
+    first = stage.story.at(0).suggest(rule, new)
     for now in (5, 300, 599):
         assert acts(stage.plan(now)) == [], "nothing new"
         assert standing(stage.picture(now)) is not None
     plan = stage.plan(600)
     assert the(plan, "step").data["stands"] == first
-    stage.story.at(600).suggest("risk_max", 0.33, stands=first)
+    stage.story.at(600).suggest(rule, new, stands=first)
     assert len(stage.story.life.suggestions) == 1
     assert acts(stage.plan(1000)) == []
 
 
-def test_another_suggestion_is_news_at_once() -> None:
-    stage = Scene(Story(settings_with()))
-    stage.story.at(0).suggest("creative_min", 0.24)
-    assert moved(the(stage.plan(5), "step")) == {"risk_max": (0.35, 0.33)}
+@LEARNS_OR_NOT
+def test_another_suggestion_is_news_at_once(policy: str) -> None:
+    stage, rule, new = advised(policy)
+    other = {"risk_max": ("creative_min", 0.24), "creative_min": ("risk_max", 0.33)}
+    stage.story.at(0).suggest(*other[rule])
+    assert moved(the(stage.plan(5), "step"))[rule][1] == new
 
 
-def test_a_rejected_suggestion_does_not_come_back_before_its_time() -> None:
-    stage = Scene(Story(settings_with()))
-    first = stage.story.at(0).suggest("risk_max", 0.33)
+@LEARNS_OR_NOT
+def test_a_rejected_suggestion_does_not_come_back_before_its_time(policy: str) -> None:
+    stage, rule, new = advised(policy)
+    first = stage.story.at(0).suggest(rule, new)
     stage.story.at(10).say("manual", "reject", of=first)
     assert acts(stage.plan(20)) == []
     again = the(stage.plan(601), "step")
     assert "stands" not in again.data, "a new one, not the rejected one"
 
 
-def test_a_snoozed_rule_is_left_alone_for_so_long() -> None:
-    stage = Scene(Story(settings_with(strategy__direction__creative_min=0)))
+@LEARNS_OR_NOT
+def test_a_snoozed_rule_is_left_alone_for_so_long(policy: str) -> None:
+    stage, rule, new = advised(policy)
+    first = stage.story.at(0).suggest(rule, new)
+    stage.story.at(10).say("manual", "snooze", of=first, for_s=3600.0)
+    assert rule not in moved(the(stage.plan(700), "step"))
+    assert rule in moved(the(stage.plan(3611), "step"))
+
+
+def test_where_every_rule_rests_the_hold_says_so() -> None:
+    stage = Scene(Story(settings_with(strategy__policy="heuristic", strategy__direction__creative_min=0)))
     first = stage.story.at(0).suggest("risk_max", 0.33)
     stage.story.at(10).say("manual", "snooze", of=first, for_s=3600.0)
-    hold = the(stage.plan(700), "hold")
-    assert codes(hold.reasons) == ["guard.snoozed"]
-    assert acts(stage.plan(3611)) == [("cycle", "step")]
+    assert codes(the(stage.plan(700), "hold").reasons) == ["guard.snoozed"]
 
 
 def test_the_same_evidence_is_spent_once() -> None:

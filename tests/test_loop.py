@@ -340,7 +340,7 @@ def stage_ms(ts: str) -> float:
 def test_while_nothing_changes_the_record_hardly_grows(tmp_path: Path, mode: str) -> None:
     """Far below the promised line a cycle: a hold is written when its reasons change."""
     quick_settings()
-    text = SETTINGS_TEXT if mode == "dry run" else LIVE_TEXT.replace("# policy: heuristic", "policy: none")
+    text = SETTINGS_TEXT if mode == "dry run" else LIVE_TEXT.replace("policy: heuristic", "policy: none")
     stage = Stage(tmp_path, text=text)
     if mode == "no metrics":
         stage.flowing = False

@@ -15,7 +15,8 @@ from selftune.policy import propose
 from selftune.policy_state import Evidence, Lesson, PolicyState
 from tests.stage import GOOD, settings_with
 
-SETTINGS = settings_with()
+SIMPLE = {"strategy.policy": "heuristic"}
+SETTINGS = settings_with(SIMPLE)
 AT_TARGET = {"phase_diff": 0.04, "creative_band": 0.25, "risk_band": 0.28, "entropy_rate": 0.26}
 
 
@@ -93,7 +94,7 @@ def test_observe_only() -> None:
 
 
 def test_a_rule_without_direction_is_not_guessed_at() -> None:
-    undirected = settings_with(strategy__direction__risk_max=0)
+    undirected = settings_with(SIMPLE, strategy__direction__risk_max=0)
     assert moves(propose(state({"risk_band": 0.33}, settings=undirected))) == [("creative_min", 0.24)]
 
 
@@ -177,7 +178,7 @@ def test_a_loans_room_is_kept() -> None:
 
 
 def test_a_value_far_outside_the_loans_room_is_approached_in_small_steps() -> None:
-    up = settings_with(strategy__direction__risk_max=1)
+    up = settings_with(SIMPLE, strategy__direction__risk_max=1)
     at = {"creative_min": 0.22, "risk_max": 0.25}
     room = {"risk_max": (0.31, 0.39)}
     assert moves(propose(state({"risk_band": 0.33}, settings=up, values=at, room=room))) == [
@@ -186,7 +187,7 @@ def test_a_value_far_outside_the_loans_room_is_approached_in_small_steps() -> No
 
 
 def test_up_to_k_rules_in_one_commit() -> None:
-    both = settings_with(strategy__max_concurrent_changes=2)
+    both = settings_with(SIMPLE, strategy__max_concurrent_changes=2)
     off = {"risk_band": 0.33, "phase_diff": 0.07}
     assert moves(propose(state(off, settings=both))) == [("risk_max", 0.33), ("creative_min", 0.24)]
     assert moves(propose(state(off))) == [("risk_max", 0.33)]
@@ -256,4 +257,4 @@ def test_whatever_it_sees_it_proposes_small_steps_of_different_rules_or_says_why
         assert p.reasons
 
 
-SETTINGS_K = {k: settings_with(strategy__max_concurrent_changes=k) for k in (1, 2, 3)}
+SETTINGS_K = {k: settings_with(SIMPLE, strategy__max_concurrent_changes=k) for k in (1, 2, 3)}
