@@ -89,7 +89,7 @@ def test_from_every_state_it_goes_on_by_itself(state: str) -> None:
 
 
 def test_a_rule_that_is_alone_and_paused_is_tried_again_after_its_hour() -> None:
-    w = World(FLAT, seed=3, **{"strategy.direction.creative_min": 0})
+    w = World(FLAT, seed=3, **{"strategy.policy": "heuristic", "strategy.direction.creative_min": 0})
     w.run(60, least_s=WAKE_S)
     harmed(w, 3)
     since = w.now
@@ -227,7 +227,8 @@ def test_inside_the_hard_limit_again_it_rests_and_goes_on() -> None:
 def test_after_a_regime_change() -> None:
     offset = {"risk_band": 0.05, "phase_diff": 0.03}
     spec = _with_regime(FLAT, offset, at_s=2700)
-    w = World(spec, seed=3, **{"strategy.direction.risk_max": 0, "strategy.direction.creative_min": 0})
+    still = {f"strategy.direction.{rule}": 0 for rule in ("risk_max", "creative_min")}
+    w = World(spec, seed=3, **{"strategy.policy": "heuristic", **still})
     w.run(3600, least_s=WAKE_S)
     assert w.decisions("verdict", "regime")
     w.settle(w.text.replace("risk_max: 0", "risk_max: -1"))
