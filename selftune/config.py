@@ -43,12 +43,13 @@ __all__ = [
     "digest_of",
     "dotted",
     "edit",
+    "pace_of",
     "parse",
     "repair",
     "split_path",
 ]
 
-SETTLE_MARGIN_S = 30.0  # what must remain of the window after the settle time to judge anything
+SETTLE_MARGIN_S = 30.0  # what must remain of the window after the settle time to judge anything, at pace 1
 SAMPLES_MARGIN = 1.2  # a window with just min_samples has none to lose
 
 
@@ -63,6 +64,12 @@ def advice(
 Doubt = tuple[str, str, Mapping[str, object]]
 
 
+def pace_of(settings: Settings) -> float:
+    """How many seconds of this root stand for one second of the default, at most 1."""
+    shares = (settings.observe_window_s / 90, settings.settle_s / 20, settings.history_s / 600)
+    return min(1.0, max(*shares, 1e-3))
+
+
 def recommended_cooldown_s(settings: Settings) -> float:
     """The pace at which steps can be told apart: max(settle + R, 2R), in seconds."""
     return max(settings.settle_s + settings.observe_window_s, 2 * settings.observe_window_s)
@@ -70,7 +77,7 @@ def recommended_cooldown_s(settings: Settings) -> float:
 
 def _timing(s: Settings, rate_hz: float | None) -> Iterator[Doubt]:
     window, pace = s.observe_window_s, recommended_cooldown_s(s)
-    needed = s.settle_s + SETTLE_MARGIN_S
+    needed = s.settle_s + SETTLE_MARGIN_S * pace_of(s)
     if window < needed:
         yield "window_short", "observe_window_s", {"window_s": window, "needed_s": needed}
     if s.cooldown_s < pace:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from selftune.config import Settings
+from selftune.config import Settings, pace_of
 from selftune.contrast import Bins, Contrast, contrast
 from selftune.domain import DataState, Effect, MetricEffect, Reason, Target, Window, WindowStat
 from selftune.health import (
@@ -23,7 +23,6 @@ from selftune.health import (
     cleaned,
     data_health,
     frozen_mask,
-    pace_of,
     rate_of,
     scale_for,
 )

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import copysign, inf
 
-from selftune.config import Settings
+from selftune.config import Settings, pace_of
 from selftune.domain import GuardCheck, PolicyName, Proposal, Reason, RiskWarning, Rule, RuleEvent
-from selftune.health import Health, pace_of
+from selftune.health import Health
 from selftune.lifecycle import Change, ChangeKind, Life
 from selftune.mode import ModeState
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from selftune.config import Settings
+from selftune.config import Settings, pace_of
 from selftune.domain import Target
 from selftune.series import Floats, Int64s, Series
 
@@ -38,12 +38,6 @@ class Scale:
     def bins(self, seconds: float) -> int:
         """Whole bins in `seconds` (real seconds, not scaled ones)."""
         return round(seconds * 1000 / self.bin_ms)
-
-
-def pace_of(settings: Settings) -> float:
-    """How many seconds of this root stand for one second of the default, at most 1."""
-    shares = (settings.observe_window_s / 90, settings.settle_s / 20, settings.history_s / 600)
-    return min(1.0, max(*shares, 1e-3))
 
 
 def rate_of(ts_ms: Int64s) -> float | None:

@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 
-from selftune.config import Limit, Settings
+from selftune.config import Limit, Settings, pace_of
 from selftune.domain import GuardCheck
-from selftune.health import pace_of, rate_of
+from selftune.health import rate_of
 from selftune.series import Series
 
 HARD_WINDOW_S = 20.0  # loop.md, Hard limit: the mean of the last 20 s

@@ -12,7 +12,7 @@ from math import inf
 from typing import Any
 
 from selftune.book import open_crits
-from selftune.config import Settings
+from selftune.config import Settings, pace_of
 from selftune.domain import (
     Decision,
     Effect,
@@ -29,7 +29,7 @@ from selftune.domain import (
 from selftune.effects import measure, window_stat
 from selftune.guards import Situation, check_loop
 from selftune.harm import hard_breach, hard_inside_s
-from selftune.health import AHEAD_MS, Health, data_health, pace_of
+from selftune.health import AHEAD_MS, Health, data_health
 from selftune.judging import QuietWindow
 from selftune.lifecycle import WAY_BACK, Change, Life, fold
 from selftune.mode import ModeState, effective_mode

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from selftune.coarse import Coarse
-from selftune.config import Settings
+from selftune.config import Settings, pace_of
 from selftune.domain import RuleEvent, WindowStat
-from selftune.health import pace_of
 from selftune.judging import QuietWindow
 from selftune.series import Floats, Series
 

@@ -416,6 +416,14 @@ def test_the_digest_is_the_contracts() -> None:
     assert "language" not in text
 
 
+def test_a_root_that_lives_faster_needs_less_of_the_window() -> None:
+    """What must remain behind the settle time shrinks with every other time of the root."""
+    codes = {p.code for p in advice(parse(BASE + "observe_window_s: 15\nsettle_s: 3\nhistory_s: 90\n"))}
+    assert "window_short" not in codes
+    codes = {p.code for p in advice(parse(BASE + "observe_window_s: 15\nsettle_s: 3\n"))}
+    assert "window_short" in codes
+
+
 @pytest.mark.parametrize(
     ("line", "code"),
     [

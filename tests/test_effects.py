@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from selftune.config import ExcursionBudget, Governance, Settings
+from selftune.config import ExcursionBudget, Governance, Settings, pace_of
 from selftune.domain import Confirm, DataState, Effect, MetricEffect, PolicyName, Reason, Target
 from selftune.effects import bin_means, infer_resolution, measure, window_stat, windows_for
-from selftune.health import pace_of, scale_for
+from selftune.health import scale_for
 from selftune.series import Series
 
 Floats = NDArray[np.float64]

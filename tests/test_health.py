@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from selftune.config import pace_of
 from selftune.domain import Target
-from selftune.health import Health, cleaned, data_health, frozen_mask, pace_of, scale_for
+from selftune.health import Health, cleaned, data_health, frozen_mask, scale_for
 from selftune.series import Series
 from tests.test_effects import make_settings
 
