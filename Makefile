@@ -3,6 +3,7 @@
 # make shots  pictures of every page into shots/ (needs Chromium)
 # make check  format, lint, types and the fast tests
 # make bench  every benchmark beside its peers: about 20 minutes on two idle cores; QUICK=1: about 4, rough
+# make example  a real service under a real load, tuned from practice to a loan and back: about 17 minutes (needs Chromium)
 # make soak   days of the loop on simulated systems; minutes of work
 #
 # PYTHON=python3.12 make test   uses another interpreter for a new .venv (3.11 or newer).
@@ -13,7 +14,7 @@ PYTEST := $(PY) -m pytest -n auto
 
 export PYTHONUTF8 := 1
 
-.PHONY: run test check bench soak shots clean
+.PHONY: run test check bench soak shots example clean
 
 run: .venv/ready
 	$(PY) -m selftune up
@@ -50,6 +51,9 @@ bench: .venv/ready-bench
 
 soak: .venv/ready-dev
 	$(PYTEST) -m soak
+
+example: .venv/ready
+	$(PY) -m examples.live_service.story
 
 shots: .venv/ready-dev
 	$(PY) -m tests.browser.shots

@@ -246,22 +246,23 @@ def backtest(t: Tested | None, now_ms: int, bar: Mapping[str, float]) -> Item:
 
 
 def uptime(p: Picture, pulse: Pulse, bar: Mapping[str, float]) -> Item:
-    """Hours since the loop was started, if it is alive; earlier runs leave no record that could be added."""
-    params = {"need": bar["uptime_hours"], "age_s": pulse.age_s}
+    """Time since the loop was started, if it is alive; earlier runs leave no record that could be added."""
+    need_s = bar["uptime_hours"] * 3600
+    params = {"need_s": need_s, "age_s": pulse.age_s}
     if pulse.age_s is None or pulse.started_ms is None:
-        return Item(code="uptime", grade=Grade.NONE, page="overview", params={**params, "hours": None})
-    hours = max(0.0, (p.snap.now_ms - pulse.started_ms) / 3_600_000)
+        return Item(code="uptime", grade=Grade.NONE, page="overview", params={**params, "for_s": None})
+    for_s = max(0.0, (p.snap.now_ms - pulse.started_ms) / 1000)
     dead = not -2.0 <= pulse.age_s <= 5.0
-    grade = Grade.FAIL if dead else Grade.PASS if hours >= bar["uptime_hours"] else Grade.NONE
-    return Item(code="uptime", grade=grade, value=round(hours, 1), unit="h", page="overview",
-                params={**params, "hours": round(hours, 1)})  # fmt: skip
+    grade = Grade.FAIL if dead else Grade.PASS if for_s >= need_s else Grade.NONE
+    return Item(code="uptime", grade=grade, value=for_s, unit="s", page="overview",
+                params={**params, "for_s": for_s})  # fmt: skip
 
 
 def gaps(coarse: Coarse, metrics: Sequence[str], bar: Mapping[str, float]) -> Item:
     """Share of 10 s stretches without a value of some metric, over the history at hand (a day at most)."""
     if len(coarse) == 0:
         return Item(code="gaps", grade=Grade.NONE, unit="share", page="trends",
-                    params={"hours": 0.0, "need": bar["gap_hours"], "longest_s": None})  # fmt: skip
+                    params={"for_s": 0.0, "need_s": bar["gap_hours"] * 3600, "longest_s": None})  # fmt: skip
     span = int(coarse.start_ms[-1] - coarse.start_ms[0]) + coarse.bin_ms
     whole = np.ones(len(coarse), bool)
     for m in metrics:
@@ -270,14 +271,14 @@ def gaps(coarse: Coarse, metrics: Sequence[str], bar: Mapping[str, float]) -> It
     share = (total - int(whole.sum())) / total
     there = coarse.start_ms[whole]
     longest = max(0, int(np.diff(there).max()) - coarse.bin_ms) / 1000 if len(there) > 1 else None
-    hours = span / 3_600_000
-    if hours < bar["gap_hours"]:
+    for_s, need_s = span / 1000, bar["gap_hours"] * 3600
+    if for_s < need_s:
         grade = Grade.NONE
     else:
         grade = (
             Grade.PASS if share <= bar["gap_pass"] else Grade.LOOK if share <= bar["gap_look"] else Grade.FAIL
         )
-    params = {"hours": round(hours, 1), "need": bar["gap_hours"], "longest_s": longest}
+    params = {"for_s": for_s, "need_s": need_s, "longest_s": longest}
     return Item(code="gaps", grade=grade, value=share, unit="share", page="trends", params=params)
 
 

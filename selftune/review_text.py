@@ -67,8 +67,10 @@ def item_html(item: Item, say: Say, colours: Colours, then: str | None = None) -
 
 def figure(item: Item, say: Say) -> str:
     """The item's one number with its unit; while evidence is missing, how far it has come."""
-    have, need = item.params.get("n", item.params.get("hours", item.value)), item.params.get("need")
+    have, need = item.params.get("n", item.value), item.params.get("need")
     counts = item.grade is Grade.NONE or (item.grade is Grade.FAIL and item.code == "days")
+    if item.grade is Grade.NONE and item.params.get("for_s") is not None:
+        return say("readiness.progress_time", have_s=item.params["for_s"], need_s=item.params["need_s"])
     if counts and have is not None and need is not None:
         return say("readiness.progress", have=have, need=need)
     if item.value is None:

@@ -41,7 +41,7 @@ class Missed(Exception):
     """What was promised did not happen in time."""
 
 
-def until(what: Callable[[], T], within_s: float, why: str) -> T:
+def until(what: Callable[[], T | None], within_s: float, why: str) -> T:
     """What `what` gives as soon as it is true. Raises: Missed after `within_s`."""
     deadline = time.monotonic() + within_s
     while not (found := what()):
@@ -49,6 +49,11 @@ def until(what: Callable[[], T], within_s: float, why: str) -> T:
             raise Missed(f"not within {within_s:.0f} s: {why}")
         time.sleep(POLL_S)
     return found
+
+
+def seconds(stamp: str) -> float:
+    """An ISO stamp as wall seconds."""
+    return datetime.fromisoformat(stamp).timestamp()
 
 
 def free_port() -> int:
