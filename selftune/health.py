@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from selftune.config import Settings, pace_of
+from selftune.config import Settings
+from selftune.config import pace_of as pace_of  # many look for it here
 from selftune.domain import Target
 from selftune.series import Floats, Int64s, Series
 
