@@ -10,16 +10,26 @@ from pathlib import Path
 
 import streamlit as st
 
-from selftune import lifeline, web
+from selftune import doors, lifeline, ui, web
 from selftune.runtime import data_root
 
 lifeline.tie()
+# uvicorn would believe X-Forwarded-For of anything on this machine; which proxy is believed is a setting.
+os.environ["FORWARDED_ALLOW_IPS"] = ""
 FRAME = Path(web.__file__).resolve().parent / "frame.py"
 ROOT = data_root()
-DOOR = web.door(os.environ, address=st.get_option("server.address"), root=ROOT)
+BASE = "/" + path if (path := st.get_option("server.baseUrlPath").strip("/")) else ""
+DOOR = doors.door(
+    os.environ,
+    address=st.get_option("server.address"),
+    root=ROOT,
+    note=lambda record: ui.desk(str(ROOT)).office.note(record),
+)
 
 app = st.App(
     FRAME,
-    routes=web.routes(ROOT),
-    middleware=web.middleware(DOOR, web.allowed_hosts(ROOT)),
+    routes=web.routes(ROOT, DOOR, BASE),
+    middleware=web.middleware(
+        DOOR, doors.allowed_hosts(ROOT), peers=doors.governance(ROOT).proxy.peers, base=BASE
+    ),
 )

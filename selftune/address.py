@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
 
 
 def is_loopback(host: str | None) -> bool:
@@ -15,3 +16,26 @@ def is_loopback(host: str | None) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def listed(host: str | None, peers: Iterable[str]) -> bool:
+    """True when this address is one of `peers`, or in one of its networks (`10.0.0.0/8`)."""
+    try:
+        address = ip_address((host or "").strip("[]"))
+        return any(address in ip_network(p, strict=False) for p in peers)
+    except ValueError:
+        return False
+
+
+def client_behind(peer: str | None, forwarded: str, peers: Iterable[str]) -> str | None:
+    """Who really asks: the last address of X-Forwarded-For that is no listed proxy, else the peer itself.
+
+    Only a listed peer is believed; what a client wrote there itself stands further left and is never read.
+    """
+    known = tuple(peers)
+    if not listed(peer, known):
+        return peer
+    for said in reversed([part.strip() for part in forwarded.split(",") if part.strip()]):
+        if not listed(said, known):
+            return said[:64]
+    return peer

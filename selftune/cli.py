@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from selftune import __version__, cli_check, cli_hands, cli_review
+from selftune import __version__, cli_check, cli_hands, cli_review, cli_users
 from selftune.catalogue import LANGUAGES
 from selftune.cli_status import screen
 from selftune.cli_words import Voice, utf8_streams, voice_for
@@ -191,6 +191,11 @@ def review(call: Call) -> int:
     return cli_review.run(call.path, call.voice, call.args)
 
 
+def users(call: Call) -> int:
+    """Accounts and roles."""
+    return cli_users.run(call.path, call.voice, call.args)
+
+
 # ----------------------------------------------------------------------------- the parser
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that says what is wrong in the user's language, with the nearest command."""
@@ -273,6 +278,7 @@ def _parser(voice: Voice) -> Parser:
     add("effects", effects).add_argument("--all", action="store_true", help=voice.text("cli.help.all"))
     cli_hands.arguments(add, hand, voice)
     cli_review.arguments(add, review, voice)
+    cli_users.arguments(add, users, voice)
     add("status", status).add_argument("--json", action="store_true", help=voice.text("cli.help.json"))
     add("check", check).add_argument("--repair", action="store_true", help=voice.text("cli.help.repair"))
     if importlib.util.find_spec("selftune.up"):

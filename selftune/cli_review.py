@@ -1,7 +1,8 @@
 """The review from a shell: request, approve, refuse, list.
 
 Answers "who asks or signs, and what came of it?" through reviewing.py, like the page. Where accounts exist
-the name must be one with the right role; the OS account is recorded beside the name in any case.
+the name must be one with the right role, proven by its password; the OS account is recorded beside the name
+in any case.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from selftune import governing, reviewing
+from selftune import cli_users, governing, reviewing
 from selftune.acting import iso
 from selftune.cli_hands import account
 from selftune.cli_words import Voice
@@ -38,6 +39,7 @@ def arguments(add: Callable[..., Any], run: Callable[..., int], voice: Voice) ->
     sub.add_argument("--changes", type=int, metavar="N", help=voice.text("cli.help.review_changes"))
     sub.add_argument("--displacement", type=float, metavar="S", help=voice.text("cli.help.review_steps"))
     sub.add_argument("--hours", type=float, metavar="H", help=voice.text("cli.help.review_hours"))
+    cli_users.password_argument(sub, voice)
 
 
 def run(path: Path, voice: Voice, a: argparse.Namespace) -> int:
@@ -48,14 +50,12 @@ def run(path: Path, voice: Voice, a: argparse.Namespace) -> int:
     }  # fmt: skip
     try:
         return acts[a.what](root, voice, a)
+    except cli_users.Misused as wrong:
+        voice.say(wrong.key, **wrong.params)
+        return cli_users.USAGE
     except Conflict:
         voice.say("cli.review.conflict")
         return REFUSED
-
-
-def role_of(path: Path, actor: str, role: Role) -> Role:
-    """`role`, if `actor` may act in it from this shell. Raises: Refused."""
-    return role
 
 
 def _request(root: Root, voice: Voice, a: argparse.Namespace) -> int:
@@ -65,7 +65,7 @@ def _request(root: Root, voice: Voice, a: argparse.Namespace) -> int:
         displacement=loan.displacement if a.displacement is None else a.displacement,
         hours=loan.hours if a.hours is None else a.hours,
     )
-    role = role_of(root.path, a.actor, Role.OPERATOR)
+    role = cli_users.proven(root.path, voice, a, Role.OPERATOR)
     asked = reviewing.request(root, terms, actor=a.actor, role=role, why=a.reason, os=account())
     now = standing(root.path, Picture(root.snapshot()), asked)
     voice.json(_json(now, root))
@@ -74,7 +74,7 @@ def _request(root: Root, voice: Voice, a: argparse.Namespace) -> int:
 
 
 def _approve(root: Root, voice: Voice, a: argparse.Namespace) -> int:
-    role = role_of(root.path, a.actor, Role.REVIEWER)
+    role = cli_users.proven(root.path, voice, a, Role.REVIEWER)
     comment = a.comment or a.reason
     signed = reviewing.approve(root, _which(root, a), actor=a.actor, role=role, comment=comment, os=account())
     voice.json({"id": signed.id, "request": signed.request.id, "left": signed.left, "done": signed.done})
@@ -84,7 +84,7 @@ def _approve(root: Root, voice: Voice, a: argparse.Namespace) -> int:
 
 
 def _refuse(root: Root, voice: Voice, a: argparse.Namespace) -> int:
-    role = role_of(root.path, a.actor, Role.REVIEWER)
+    role = cli_users.proven(root.path, voice, a, Role.REVIEWER)
     why = a.reason or a.comment
     asked = reviewing.refuse(root, _which(root, a), actor=a.actor, role=role, why=why, os=account())
     voice.json({"request": asked.id, "refused": True})

@@ -14,10 +14,9 @@ if str(HERE.parent) not in sys.path:  # `streamlit run selftune/frame.py` puts o
 
 import streamlit as st  # noqa: E402
 
-from selftune import deskwork, switch, ui  # noqa: E402
+from selftune import deskwork, switch, ui, whoami  # noqa: E402
 from selftune.chart_kit import Say  # noqa: E402
 from selftune.house import PAGES  # noqa: E402
-from selftune.markup import as_typed  # noqa: E402
 from selftune.view import Visitor  # noqa: E402
 
 
@@ -72,10 +71,7 @@ def sidebar(visitor: Visitor, say: Say, *, pace: bool) -> None:
         ui.language_links(say)
         if pace:
             ui.refresh_control(say)
-        st.markdown(
-            ":material/person: "
-            + as_typed(say("side.you", name=visitor.name, role=say(f"role.{visitor.role}")))
-        )
+        whoami.card(visitor, say)
 
 
 def banner() -> None:
@@ -83,6 +79,7 @@ def banner() -> None:
     now = ui.now()
     say = ui.words(now)
     ui.banner(now.banner, say, switch=lambda: switch.button(now, say))
+    whoami.ending(say)
 
 
 def main() -> None:
@@ -98,6 +95,7 @@ def main() -> None:
     say = ui.words()
     page = navigation(say)
     sidebar(visitor, say, pace=page.url_path != "trends")
+    whoami.keep_in_step(visitor)
     ui.live(banner, key="banner_live", every_s=ui.BANNER_S)
     deskwork.said()
     ui.guarded(page.run)()

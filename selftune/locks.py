@@ -22,6 +22,7 @@ from selftune.domain import LockHeld, StorageError
 
 LOOP_LOCK = "logs/loop.lock"
 COMMIT_LOCK = "logs/commit.lock"
+USERS_LOCK = "logs/users.lock"
 POLL_S = 0.005  # filelock's 50 ms would leave the lock idle; at 1 ms eight waiters take the holder's core
 # A link in the lock's place is refused, a pipe does not block; O_CLOEXEC is Python's own default.
 _FLAGS = (
@@ -137,6 +138,16 @@ def commit_lock(root: Path, wait_s: float = 2.0) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+@contextmanager
+def users_lock(root: Path, wait_s: float = 2.0) -> Iterator[None]:
+    """The right to change the accounts of `root`. Raises: LockHeld after `wait_s`, StorageError."""
+    lock = _acquire(root / USERS_LOCK, wait_s)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class LoopLease:

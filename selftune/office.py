@@ -15,13 +15,15 @@ from typing import TypeVar
 
 from selftune import access
 from selftune.access import Action
-from selftune.book import Committed
+from selftune.book import Batch, Committed
 from selftune.cycle import plan_of
-from selftune.domain import Problem, Role, SettingsError, StorageError
+from selftune.domain import JsonDict, Problem, Role, SettingsError, StorageError
+from selftune.ledger import FileLedger, Ledger
 from selftune.picture import Picture
 from selftune.plan import Act, Plan
 from selftune.runtime import Root
 from selftune.samples import SampleStream, StreamState
+from selftune.status import DEFAULT_ZONE
 from selftune.view import share_s
 
 T = TypeVar("T")
@@ -123,3 +125,16 @@ class Office:
                 return work(self._open())
             finally:
                 self._shared = None
+
+    def note(self, record: JsonDict) -> None:
+        """Puts a governance record on the chain that is no act on the rules: who came and who went.
+
+        Works without valid settings. Raises: LockHeld, FileUnreadable, StorageError.
+        """
+        with self._lock:
+            self._shared = None
+            try:
+                ledger: Ledger = self._open().ledger
+            except SettingsError:
+                ledger = FileLedger(self.path, timezone=DEFAULT_ZONE)
+            ledger.commit(Batch(governance=(record,)), None)

@@ -40,12 +40,21 @@ class Loan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Proxy:
+    """Reverse proxies that are believed: their addresses, and the header in which they name the person."""
+
+    peers: tuple[str, ...] = ()
+    user_header: str = "X-Forwarded-User"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Governance:
     approvals_required: int = 1
     manual_apply: bool = True
     identity: Identity = Identity.LOCAL
     public_view: bool | None = None  # None: true on loopback only
     allowed_hosts: tuple[str, ...] = ()
+    proxy: Proxy = field(default_factory=Proxy)
     loan: Loan = field(default_factory=Loan)
     readiness: Mapping[str, float] = field(default_factory=dict)
 
@@ -162,6 +171,10 @@ def canonical(s: Settings) -> JsonDict:
             "identity": str(s.governance.identity),
             "public_view": s.governance.public_view,
             "allowed_hosts": list(s.governance.allowed_hosts),
+            "proxy": {
+                "peers": list(s.governance.proxy.peers),
+                "user_header": s.governance.proxy.user_header,
+            },
             "loan": {
                 "changes": s.governance.loan.changes,
                 "displacement": _f(s.governance.loan.displacement),

@@ -93,6 +93,8 @@ FIELDS: dict[str, Field] = {
         _choice("governance.identity", Identity.LOCAL, Identity),
         _flag("governance.public_view", None),
         Field("governance.allowed_hosts", Kind.LIST, ()),
+        Field("governance.proxy.peers", Kind.LIST, ()),
+        Field("governance.proxy.user_header", Kind.TEXT, "X-Forwarded-User"),
         _count("governance.loan.changes", 20, 1, 1_000_000, "changes"),
         Field("governance.loan.displacement", Kind.NUMBER, 6.0, least=0, most=1e6, above=True, unit="steps"),
         Field("governance.loan.hours", Kind.NUMBER, 24.0, least=0, most=8784, above=True, unit="h"),

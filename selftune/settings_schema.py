@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from selftune.domain import Confirm, Identity, PolicyName, Problem, Rule, Target
-from selftune.settings import ExcursionBudget, Governance, Limit, Loan, Settings, digest_of
+from selftune.settings import ExcursionBudget, Governance, Limit, Loan, Proxy, Settings, digest_of
 from selftune.settings_fields import (
     FIELDS,
     LARGEST,
@@ -82,6 +82,7 @@ class _Parts:
             identity=Identity(v["governance.identity"]),
             public_view=v["governance.public_view"],
             allowed_hosts=v["governance.allowed_hosts"],
+            proxy=Proxy(peers=v["governance.proxy.peers"], user_header=v["governance.proxy.user_header"]),
             loan=Loan(
                 changes=v["governance.loan.changes"],
                 displacement=v["governance.loan.displacement"],

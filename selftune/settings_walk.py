@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -32,6 +33,7 @@ from selftune.settings_yaml import MAX_PROBLEMS, List, Map, Node, Pair, Path, Sc
 
 _T = TypeVar("_T")
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*")
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 _HOST = re.compile(r"[A-Za-z0-9.*:\[\]_-]{1,255}")
 
 
@@ -169,7 +171,7 @@ class Walk:
         if node is None or (field.path == "safety.warn.phase_bad" and isinstance(node, Map)):
             return field.default
         if field.kind is Kind.LIST:
-            return self.hosts(node, path)
+            return self.peers(node, path) if field.path.endswith(".peers") else self.hosts(node, path)
         if field.kind in (Kind.NUMBER, Kind.WHOLE) and not (
             field.nullable and isinstance(node, Scalar) and is_null(node.text, node.plain)
         ):
@@ -194,13 +196,35 @@ class Walk:
                 self.fail("bad_host", item, (*path, str(i)), found=found)
         return tuple(i.text for i in node.items if isinstance(i, Scalar))
 
+    def peers(self, node: Node, path: Path) -> tuple[str, ...]:
+        """Addresses or networks; names are refused, because whoever answers for a name could change."""
+        if not isinstance(node, List):
+            self.fail("not_a_list", node, path)
+            return ()
+        found = []
+        for i, item in enumerate(node.items):
+            text = item.text if isinstance(item, Scalar) else "{}"
+            try:
+                found.append(str(ip_network(text, strict=False)))
+            except ValueError:
+                self.fail("bad_address", item, (*path, str(i)), found=text)
+        return tuple(found)
+
 
 def _scalar(field: Field, node: Scalar) -> Any:
     if field.kind is Kind.BOOLEAN:
         return boolean(node.text, node.plain)
     if field.kind is Kind.CHOICE:
         return choice(node.text, field.choices)
-    return zone(node.text) if field.path == "timezone" else inside_root(node.text)
+    read = {"timezone": zone, "governance.proxy.user_header": header}.get(field.path, inside_root)
+    return read(node.text)
+
+
+def header(name: str) -> str:
+    """`name` when it can be an HTTP header's that no client needs for itself. Raises: Misfit."""
+    if not _HEADER.fullmatch(name) or name.lower() in ("host", "cookie", "origin", "authorization"):
+        raise Misfit("bad_header", found=name)
+    return name
 
 
 def zone(name: str) -> str:

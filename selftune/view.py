@@ -24,12 +24,33 @@ SLOT_S = 2.0  # above `FEW`, sessions share one look at the files for so long
 JITTER = 0.1
 
 
+class Way(StrEnum):
+    """How the server knows who asks (`side.way_<value>` in the catalogue)."""
+
+    OPEN = "open"  # by what `up` was started with, or as one of the public
+    DEMO = "demo"  # chosen in the demo's role switcher
+    ACCOUNT = "account"  # signed in with a password
+    PROXY = "proxy"  # by a trusted proxy in front
+    OIDC = "oidc"  # by a sign-in provider
+
+
 @dataclass(frozen=True, kw_only=True)
 class Visitor:
-    """Who looks at the page, as the server (never the browser) knows it."""
+    """Who looks at the page, as the server (never the browser) knows it.
+
+    `key`: what they are recognised by again: of a session (never the cookie itself), or the login that a
+    proxy or a provider vouched for.
+    """
 
     name: str
     role: Role
+    way: Way = Way.OPEN
+    key: str = ""
+
+    @property
+    def signed_in(self) -> bool:
+        """True for somebody with an account."""
+        return self.way not in (Way.OPEN, Way.DEMO)
 
 
 class LoopState(StrEnum):

@@ -6,12 +6,10 @@ middleware is a small callable that can be tested without a server.
 
 from __future__ import annotations
 
-import hmac
 import secrets
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
@@ -20,22 +18,22 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from selftune.address import is_loopback
-from selftune.config import parse
-from selftune.domain import InputError, Role
-from selftune.files import read_small
-from selftune.settings import SETTINGS_FILE, Settings
-from selftune.view import Visitor
+from selftune import sign_in
+from selftune.address import client_behind, is_loopback, listed
+from selftune.domain import Role
+from selftune.doors import Door, OpenDoor, allowed_hosts, door, host_name
+from selftune.sign_in import LANGUAGE_COOKIE, LANGUAGES, safe_path
+from selftune.sockets import WatchedSocket
+from selftune.view import Visitor, Way
 
 USER_HEADER, ROLE_HEADER, PROOF_HEADER = "x-selftune-user", "x-selftune-role", "x-selftune-proof"
-LANGUAGE_COOKIE = "selftune_language"
-LANGUAGES = ("ko", "en")
-SETTINGS_BYTES = 256 * 1024
+WAY_HEADER, KEY_HEADER = "x-selftune-way", "x-selftune-key"
 _YEAR_S = 365 * 86_400
+PEER = "selftune.peer"  # in the scope: who speaks to this server, before a listed proxy's word is taken
 
-# Proves to the pages that a header was written by this process's middleware and not by a client.
-# Made new at each start and never logged, stored or sent anywhere.
-_PROOF = secrets.token_hex(32)
+# By the proof that a header was written by this process's middleware and not by a client: the door to ask.
+# A proof is made new at each start and never logged, stored or sent anywhere.
+_DOORS: dict[str, Door] = {}
 
 SECURITY_HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
@@ -54,108 +52,102 @@ SECURITY_HEADERS: Mapping[str, str] = {
 }
 
 
-def host_name(authority: str | None) -> str | None:
-    """The lower-case name in a Host header ('[::1]:8501' -> '::1'); None when it is not one plain name."""
-    if not authority:
-        return None
-    try:
-        parts = urlsplit(f"//{authority}")
-        _ = parts.port  # raises for a port that is no number
-    except ValueError:
-        return None
-    if parts.username or parts.password or parts.path or parts.query or parts.fragment:
-        return None
-    return parts.hostname.lower().rstrip(".") if parts.hostname else None
-
-
 # ------------------------------------------------------------------------------- who asks
-@dataclass(frozen=True, kw_only=True)
-class OpenDoor:
-    """Identity without accounts: the role that `up --role` gave, for people at this machine only.
+class Forwarded:
+    """Takes the word of a listed proxy for who asks and how; nobody else's."""
 
-    `address` is what the server is bound to. Every doubt (another machine, a proxy in between, a
-    foreign Host) makes the visitor a viewer where everybody may look, and nobody elsewhere.
-    """
-
-    role: Role = Role.VIEWER
-    address: str | None = None
-    public_view: bool | None = None  # None: on loopback only
-
-    def visitor(self, headers: Headers, peer: str | None) -> Visitor | None:
-        """Who this request is; None = nobody, and nothing is shown."""
-        local_server = is_loopback(self.address)
-        direct = not any(headers.get(h) for h in ("forwarded", "x-forwarded-for", "x-real-ip", "via"))
-        at_this_machine = local_server and direct and is_loopback(peer)
-        if at_this_machine and is_loopback(host_name(headers.get("host"))):
-            return Visitor(name=self.role.value, role=self.role)
-        if self.public_view or (self.public_view is None and local_server):
-            return Visitor(name=Role.VIEWER.value, role=Role.VIEWER)
-        return None
-
-
-def door(environ: Mapping[str, str], *, address: str | None, root: Path) -> OpenDoor:
-    """The door that `up --role` asked for; an unknown role opens as a viewer's."""
-    asked = environ.get("SELFTUNE_ROLE", Role.VIEWER.value)
-    role = Role(asked) if asked in set(Role) else Role.VIEWER
-    settings = _settings(root)
-    return OpenDoor(
-        role=role, address=address, public_view=settings.governance.public_view if settings else None
-    )
-
-
-def allowed_hosts(root: Path) -> Callable[[], frozenset[str]]:
-    """Names beside this machine's own under which the dashboard may be asked, from valid settings only.
-
-    Read once, at the start: a name that is added later needs a restart, like the address itself.
-    """
-    settings = _settings(root)
-    names = settings.governance.allowed_hosts if settings else ()
-    known = frozenset(name.strip().lower().rstrip(".") for name in names)
-    return lambda: known
-
-
-def _settings(root: Path) -> Settings | None:
-    raw = read_small(root / SETTINGS_FILE, SETTINGS_BYTES)
-    try:
-        return None if raw is None else parse(raw, file=SETTINGS_FILE)
-    except InputError:
-        return None  # fail closed: without valid settings no host and no view is allowed by them
-
-
-Recognise = Callable[[Headers, str | None], Visitor | None]
-
-
-class IdentityFeed:
-    """Writes who asks into the request's headers, after removing whatever the client claimed."""
-
-    def __init__(self, app: ASGIApp, recognise: Recognise) -> None:
-        self.app, self.recognise = app, recognise
+    def __init__(self, app: ASGIApp, peers: Sequence[str] = ()) -> None:
+        self.app, self.peers = app, tuple(peers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in ("http", "websocket"):
-            peer = scope["client"][0] if scope.get("client") else None
-            visitor = self.recognise(Headers(scope=scope), peer)
-            scope = {**scope, "headers": _fed(scope["headers"], visitor)}
+            headers, client = Headers(scope=scope), scope.get("client") or (None, 0)
+            peer = client[0]
+            scope = {**scope, PEER: peer}
+            if listed(peer, self.peers):
+                asks = client_behind(peer, ",".join(headers.getlist("x-forwarded-for")), self.peers)
+                scope["client"] = (asks, client[1])
+                if headers.get("x-forwarded-proto", "").strip().lower() == "https":
+                    scope["scheme"] = {"http": "https", "ws": "wss"}.get(scope["scheme"], scope["scheme"])
         await self.app(scope, receive, send)
 
 
-def _fed(headers: Iterable[tuple[bytes, bytes]], visitor: Visitor | None) -> list[tuple[bytes, bytes]]:
-    kept = [(k, v) for k, v in headers if not k.lower().replace(b"_", b"-").startswith(b"x-selftune-")]
-    if visitor is None:
-        return kept
-    said = {USER_HEADER: visitor.name, ROLE_HEADER: visitor.role.value, PROOF_HEADER: _PROOF}
-    return kept + [(k.encode(), v.encode("ascii", "replace")) for k, v in said.items()]
+class IdentityFeed:
+    """Writes who asks into the request's headers, after removing whatever the client claimed.
+
+    Whoever is nobody gets no further than the sign-in page, what it needs, and the health check. An open
+    websocket ends when its visitor is no longer who they were.
+    """
+
+    def __init__(self, app: ASGIApp, door: Door, base: str = "") -> None:
+        self.app, self.door, self.base = app, door, base
+        self._proof = secrets.token_hex(32)
+        _DOORS[self._proof] = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        peer = scope.get(PEER) or (scope["client"][0] if scope.get("client") else None)
+        visitor = self.door.visitor(headers, peer)
+        scope = {**scope, "headers": self._fed(scope["headers"], visitor)}
+        if scope["type"] == "websocket":
+            await self._socket(visitor, scope, receive, send)
+        elif visitor is None and not sign_in.is_free(scope["path"], self.base):
+            await sign_in.refusal(self.door, scope, self.base)(scope, receive, send)
+        else:
+            if visitor is not None and _opens_page(scope, headers):
+                sign_in.touch(self.door, visitor)
+            await self.app(scope, receive, send)
+
+    async def _socket(self, visitor: Visitor | None, scope: Scope, receive: Receive, send: Send) -> None:
+        if visitor is None:
+            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: 403
+            return
+        watched = WatchedSocket(
+            lambda: self.door.again(visitor) == visitor, lambda: sign_in.touch(self.door, visitor)
+        )
+        await watched.serve(self.app, scope, receive, send)
+
+    def _fed(
+        self, headers: Iterable[tuple[bytes, bytes]], visitor: Visitor | None
+    ) -> list[tuple[bytes, bytes]]:
+        kept = [(k, v) for k, v in headers if not k.lower().replace(b"_", b"-").startswith(b"x-selftune-")]
+        if visitor is None:
+            return kept
+        said = {USER_HEADER: visitor.name, ROLE_HEADER: visitor.role.value, WAY_HEADER: visitor.way.value,
+                KEY_HEADER: visitor.key, PROOF_HEADER: self._proof}  # fmt: skip
+        return kept + [(k.encode(), quote(v, safe="").encode()) for k, v in said.items()]
+
+
+def _opens_page(scope: Scope, headers: Headers) -> bool:
+    return bool(scope["method"] == "GET") and "text/html" in headers.get("accept", "")
 
 
 def visitor_in(headers: Mapping[str, str]) -> Visitor | None:
-    """The visitor that *this process's* middleware wrote into the headers; None in every other case."""
+    """The visitor whom *this process's* middleware wrote into the headers, as they are at this moment.
+
+    None in every other case, and when they are no longer anybody: signed out, disabled, expired.
+    """
     lower = {k.lower(): v for k, v in headers.items()}
-    if not hmac.compare_digest(lower.get(PROOF_HEADER, "").encode(), _PROOF.encode()):
+    asked = _DOORS.get(lower.get(PROOF_HEADER, ""))
+    if asked is None:
         return None
     try:
-        return Visitor(name=lower[USER_HEADER], role=Role(lower[ROLE_HEADER]))
+        said = Visitor(
+            name=unquote(lower[USER_HEADER]), role=Role(lower[ROLE_HEADER]), way=Way(lower[WAY_HEADER]),
+            key=unquote(lower.get(KEY_HEADER, "")),
+        )  # fmt: skip
     except (KeyError, ValueError):
         return None
+    return asked.again(said)
+
+
+def door_in(headers: Mapping[str, str]) -> Door | None:
+    """The door that wrote who asks into these headers."""
+    lower = {k.lower(): v for k, v in headers.items()}
+    return _DOORS.get(lower.get(PROOF_HEADER, ""))
 
 
 # ------------------------------------------------------------------------------- guard
@@ -207,8 +199,11 @@ class SecurityHeaders:
 
 
 # ------------------------------------------------------------------------------- routes
-def routes(root: Path) -> list[BaseRoute]:
-    """`/healthz` (the process answers), `/readyz` (its data root can be read), `/language/<code>`."""
+def routes(root: Path, door: Door | None = None, base: str = "") -> list[BaseRoute]:
+    """`/healthz` (the process answers), `/readyz` (its data root can be read), `/language/<code>`, sign-in.
+
+    `base`: the path below which the dashboard is served, as `/tuning`; health answers without it as well.
+    """
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"}, headers={"Cache-Control": "no-store"})
@@ -218,11 +213,11 @@ def routes(root: Path) -> list[BaseRoute]:
         body = {"status": "ready" if ready else "not_ready"}
         return JSONResponse(body, 200 if ready else 503, headers={"Cache-Control": "no-store"})
 
-    return [
-        Route("/healthz", healthz),
-        Route("/readyz", readyz),
-        Route("/language/{code}", _choose_language),
-    ]
+    health: list[BaseRoute] = [Route("/healthz", healthz), Route("/readyz", readyz)]
+    if base:
+        health += [Route(f"{base}/healthz", healthz), Route(f"{base}/readyz", readyz)]
+    found: list[BaseRoute] = [*health, Route(f"{base}/language/{{code}}", _choose_language)]
+    return found + (sign_in.routes(door, base) if door is not None else [])
 
 
 async def _choose_language(request: Request) -> Response:
@@ -237,19 +232,19 @@ async def _choose_language(request: Request) -> Response:
     return answer
 
 
-def safe_path(back: str | None) -> str:
-    """`back` when it is a path on this site, else '/': a link of ours must not lead to another site."""
-    plain = back and back.isprintable() and back.startswith("/") and "\\" not in back
-    return back if plain and back and not back.startswith("//") else "/"
-
-
-def middleware(door: OpenDoor, allowed: Callable[[], frozenset[str]]) -> list[Middleware]:
+def middleware(
+    door: Door, allowed: Callable[[], frozenset[str]], *, peers: Sequence[str] = (), base: str = ""
+) -> list[Middleware]:
     """The stack of `app.py`, outermost first: answers get their headers even when the guard refuses."""
     return [
         Middleware(SecurityHeaders),
+        Middleware(Forwarded, peers=peers),
         Middleware(HostGuard, allowed=allowed),
-        Middleware(IdentityFeed, recognise=door.visitor),
+        Middleware(IdentityFeed, door=door, base=base),
     ]
 
 
-__all__ = ["HostGuard", "IdentityFeed", "OpenDoor", "SecurityHeaders", "middleware", "routes", "visitor_in"]
+__all__ = [
+    "LANGUAGE_COOKIE", "Door", "HostGuard", "IdentityFeed", "OpenDoor", "SecurityHeaders", "allowed_hosts",
+    "door", "door_in", "host_name", "middleware", "routes", "safe_path", "visitor_in",
+]  # fmt: skip

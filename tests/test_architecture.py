@@ -33,12 +33,13 @@ LAYERS: dict[int, list[str]] = {
         backtest_request backtest_result backtest_story backtest_score
         decision_lines whereabouts cards timeline
         wording korean
-        address access
+        address access accounts
     """.split(),
     2: """
         files locks catalogue house
         source ranges samples
         stores ledger
+        account_book passwords sessions backoff reception
     """.split(),
     3: """
         plants simulate tuned demo
@@ -46,12 +47,13 @@ LAYERS: dict[int, list[str]] = {
         revising standing reviewing
         rehearsal
         backtest backtest_data backtest_runs backtest_job
-        cli cli_check cli_hands cli_review cli_status cli_words __main__
+        cli cli_check cli_hands cli_review cli_status cli_users cli_words __main__
         checkup status sweep
     """.split(),
     4: """
         chart_kit chart_parts charts effect_charts
         view desk office ui web frame switch
+        doors sockets sign_in sign_in_page whoami
         needs past trends
         revision_text
         deskwork markup card_text event_text report
@@ -73,8 +75,8 @@ IMPURE_ATTRIBUTES = {  # ends of a dotted name, so that `np.random.normal` and `
 CORE_LIBRARIES = {"numpy", "scipy", "yaml"}  # of scipy: scipy.special only
 YAML_ALONE = {"settings_yaml", "config"}  # the core modules that parse the text of the settings
 
-STREAMLIT_WHOLE = {"ui", "frame", "deskwork", "switch"}
-STREAMLIT_PARTS = {"web": ("streamlit.web", "streamlit.starlette")}  # ASGI parts, no widgets
+STREAMLIT_WHOLE = {"ui", "frame", "deskwork", "switch", "whoami"}
+STREAMLIT_PARTS = {"sockets": ("streamlit.proto",)}  # ASGI parts, no widgets
 HEAVY_FOR_THE_LOOP = ("pandas", "scipy.stats", "streamlit", "pyarrow", "altair", "matplotlib")
 
 

@@ -1,0 +1,83 @@
+"""Open pages: a websocket lives only as long as its visitor is who they were when it was opened.
+
+Answers "is somebody still signed in?" for every open socket once a second, and closes it when not: after
+sign-out, expiry, or a change of the account. What a person does (not what a page renews by itself) keeps
+their session alive. Plain ASGI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from google.protobuf.message import DecodeError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit.proto.BackMsg_pb2 import BackMsg
+
+LOOK_S = 1.0
+ENDED = 4401  # of the codes that are free for applications; like HTTP's 401
+
+
+def is_act(data: bytes) -> bool:
+    """True for a message by which a person did something; false for a page that renews itself."""
+    message = BackMsg()
+    try:
+        message.ParseFromString(data)
+    except DecodeError:
+        return False
+    return message.WhichOneof("type") == "rerun_script" and not message.rerun_script.is_auto_rerun
+
+
+class WatchedSocket:
+    """Serves one websocket until `still()` says no; calls `acted()` when the person did something.
+
+    The first message of a socket opens the page and is no act: a browser that reconnects by itself must
+    not keep anybody signed in.
+    """
+
+    def __init__(self, still: Callable[[], bool], acted: Callable[[], None], look_s: float = LOOK_S) -> None:
+        self.still, self.acted, self.look_s = still, acted, look_s
+        self._over = asyncio.Event()
+        self._messages = 0
+
+    async def serve(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """`app` with a socket that ends by itself."""
+
+        async def mine() -> Message:
+            message = await self._next(receive)
+            if message["type"] == "websocket.receive" and message.get("bytes"):
+                self._messages += 1
+                if self._messages > 1 and is_act(message["bytes"]):
+                    self.acted()
+            return message
+
+        async def out(message: Message) -> None:
+            if not self._over.is_set():
+                await send(message)
+
+        watch = asyncio.create_task(self._watch(send))
+        try:
+            await app(scope, mine, out)
+        finally:
+            watch.cancel()
+
+    async def _watch(self, send: Send) -> None:
+        while self.still():
+            await asyncio.sleep(self.look_s)
+        self._over.set()
+        await send({"type": "websocket.close", "code": ENDED})
+
+    async def _next(self, receive: Receive) -> Message:
+        """The next message; a disconnect as soon as it is over."""
+        if self._over.is_set():
+            return {"type": "websocket.disconnect", "code": ENDED}
+        message, over = asyncio.ensure_future(receive()), asyncio.ensure_future(self._over.wait())
+        try:
+            await asyncio.wait({message, over}, return_when=asyncio.FIRST_COMPLETED)
+            if self._over.is_set():
+                return {"type": "websocket.disconnect", "code": ENDED}
+            return message.result()
+        finally:
+            over.cancel()
+            if not message.done():
+                message.cancel()
