@@ -69,9 +69,8 @@ def whoami(page: Page) -> object:
 
 def test_wrong_then_right_and_the_link_is_kept(tmp_path: Path, browser: Browser) -> None:
     root = data_root(tmp_path / "root")
-    (root / "configs" / "self_tuning.yaml").open("a", encoding="utf-8").write(
-        "\ngovernance: {public_view: false}\n"
-    )
+    with (root / "configs" / "self_tuning.yaml").open("a", encoding="utf-8") as file:
+        file.write("\ngovernance: {public_view: false}\n")
     account(root, "김운영", "operator")
     with served(root, tmp_path / "log") as url, person(browser) as page:
         page.goto(f"{url}/history?w=6h")
