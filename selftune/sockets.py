@@ -18,6 +18,11 @@ LOOK_S = 1.0
 ENDED = 4401  # of the codes that are free for applications; like HTTP's 401
 
 
+# What a page of ours asks for. Streamlit takes more from anybody: to drop the caches of all sessions, to make
+# room for uploads, to tell the version history of the program.
+ASKED_FOR = frozenset({"rerun_script", "stop_script", "app_heartbeat", "backend_operation_request"})
+
+
 def is_act(data: bytes) -> bool:
     """True for a message by which a person did something; false for a page that renews itself."""
     message = BackMsg()
@@ -26,6 +31,16 @@ def is_act(data: bytes) -> bool:
     except DecodeError:
         return False
     return message.WhichOneof("type") == "rerun_script" and not message.rerun_script.is_auto_rerun
+
+
+def is_ours(data: bytes) -> bool:
+    """True for what a page of ours may ask for, and for noise, which Streamlit answers by closing."""
+    message = BackMsg()
+    try:
+        message.ParseFromString(data)
+    except DecodeError:
+        return True
+    return message.WhichOneof("type") in ASKED_FOR
 
 
 class WatchedSocket:
@@ -45,6 +60,8 @@ class WatchedSocket:
 
         async def mine() -> Message:
             message = await self._next(receive)
+            while message["type"] == "websocket.receive" and not is_ours(message.get("bytes") or b"\0"):
+                message = await self._next(receive)
             if message["type"] == "websocket.receive" and message.get("bytes"):
                 self._messages += 1
                 if self._messages > 1 and is_act(message["bytes"]):

@@ -28,6 +28,7 @@ from selftune.view import Visitor, Way
 
 USER_HEADER, ROLE_HEADER, PROOF_HEADER = "x-selftune-user", "x-selftune-role", "x-selftune-proof"
 WAY_HEADER, KEY_HEADER = "x-selftune-way", "x-selftune-key"
+UPLOADS = "/_stcore/upload_file"
 _YEAR_S = 365 * 86_400
 PEER = "selftune.peer"  # in the scope: who speaks to this server, before a listed proxy's word is taken
 
@@ -172,13 +173,29 @@ class HostGuard:
         name = host_name(hosts[0]) if len(hosts) == 1 else None
         if name is None or not (name in self.allowed() or is_loopback(name)):
             return False
-        origin = headers.get("origin")
-        if origin is None:
-            return bool(scope["type"] == "http")
+        origins = headers.getlist("origin")
+        if len(origins) != 1:
+            return bool(scope["type"] == "http" and not origins)
+        origin = origins[0]
         return (
             urlsplit(origin).netloc.lower() == hosts[0].lower()
             or host_name(urlsplit(origin).netloc) in self.allowed()
         )
+
+
+class NoUploads:
+    """Closes Streamlit's door for files: no page takes one, and it would keep them for anybody in memory."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and UPLOADS in scope["path"]:
+            await PlainTextResponse("No files are taken here. 파일은 받지 않습니다.\n", 403)(
+                scope, receive, send
+            )
+        else:
+            await self.app(scope, receive, send)
 
 
 class SecurityHeaders:
@@ -240,6 +257,7 @@ def middleware(
         Middleware(SecurityHeaders),
         Middleware(Forwarded, peers=peers),
         Middleware(HostGuard, allowed=allowed),
+        Middleware(NoUploads),
         Middleware(IdentityFeed, door=door, base=base),
     ]
 

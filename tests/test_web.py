@@ -165,6 +165,69 @@ def test_websocket_needs_our_origin_and_host(root: Path, headers: dict[str, str]
     assert answer.text == ("operator" if welcome else "")
 
 
+OWN, EVIL = "http://127.0.0.1:8501", "http://evil.example"
+# Host × Origin × X-Forwarded-For -> what a page's GET, a form's POST and a websocket get: the role that the
+# server knows them by, or "" where they are turned away
+HEADERS: tuple[tuple[str, str | None, str | None, tuple[str, str, str]], ...] = (
+    ("127.0.0.1:8501", None, None, ("operator", "operator", "")),
+    ("127.0.0.1:8501", OWN, None, ("operator", "operator", "operator")),
+    ("127.0.0.1:8501", EVIL, None, ("", "", "")),
+    ("127.0.0.1:8501", None, "127.0.0.1", ("viewer", "viewer", "")),
+    ("127.0.0.1:8501", OWN, "127.0.0.1", ("viewer", "viewer", "viewer")),
+    ("127.0.0.1:8501", EVIL, "127.0.0.1", ("", "", "")),
+    ("evil.example", None, None, ("", "", "")),
+    ("evil.example", OWN, None, ("", "", "")),
+    ("evil.example", EVIL, None, ("", "", "")),
+    ("evil.example", None, "127.0.0.1", ("", "", "")),
+    ("evil.example", OWN, "127.0.0.1", ("", "", "")),
+    ("evil.example", EVIL, "127.0.0.1", ("", "", "")),
+)
+
+
+@pytest.mark.parametrize(("host", "origin", "forwarded", "expected"), HEADERS)
+def test_the_twelve_header_combinations(
+    host: str, origin: str | None, forwarded: str | None, expected: tuple[str, str, str], root: Path
+) -> None:
+    said = {"host": host, "origin": origin, "x-forwarded-for": forwarded}
+    headers = {k: v for k, v in said.items() if v is not None}
+    c = client(root)
+    got = []
+    for method in ("GET", "POST"):
+        answer = c.ask("http", method, "/echo", headers)
+        assert answer.status in (200, 403)
+        got.append(answer.json()["role"] if answer.status == 200 else "")
+    got.append(c.socket(headers).text)
+    assert tuple(got) == expected
+
+
+def test_two_origins_or_two_hosts_are_none(root: Path) -> None:
+    stack = web.HostGuard(_echo_app, lambda: frozenset())
+    for name, values in (("origin", (OWN, EVIL)), ("host", ("127.0.0.1:8501", "evil.example"))):
+        headers = [(b"host", b"127.0.0.1:8501")] if name != "host" else []
+        headers += [(name.encode(), v.encode()) for v in values]
+        seen: list[str] = []
+
+        async def send(message: Any, seen: list[str] = seen) -> None:
+            seen.append(str(message.get("status", message["type"])))
+
+        run(stack({"type": "http", "headers": headers, "method": "GET", "path": "/"}, _nothing, send))
+        assert seen[0] == "403", name
+
+
+async def _echo_app(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+async def _nothing() -> dict[str, Any]:
+    return {}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS"])
+def test_no_file_is_taken_from_anybody(method: str, root: Path) -> None:
+    for path in ("/_stcore/upload_file/s/f", "/tuning/_stcore/upload_file/s/f"):
+        assert client(root).ask("http", method, path, {}).status == 403
+
+
 # ------------------------------------------------------------------------------- identity
 def role_seen(c: Client, **headers: str) -> str | None:
     answer = c.get("/echo", **headers)
