@@ -132,7 +132,17 @@ def _loan(p: Picture | None) -> LoanView | None:
         return None
     params = last.data.get("params")
     why = Reason(str(last.data.get("reason") or "mode.disarmed"), params if isinstance(params, dict) else {})
-    return LoanView(ended_ms=last.ts_ms, why=why)
+    left = loan is not None and (loan.until_ms or 0) > p.snap.now_ms and loan.changes_left != 0
+    until_ms = loan.until_ms if loan is not None and left else None
+    same = p.mode.reason.code == "mode.disarmed" and _lent_for(p) == p.settings.digest
+    return LoanView(ended_ms=last.ts_ms, why=why, until_ms=until_ms, resumable=left and same)
+
+
+def _lent_for(p: Picture) -> str | None:
+    """The settings that the last loan was lent for."""
+    arms = (g for g in reversed(p.snap.records.governance) if g.kind == "arm")
+    found = next(arms, None)
+    return str(found.data.get("settings")) if found is not None else None
 
 
 class Desk:

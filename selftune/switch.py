@@ -18,16 +18,24 @@ WHY_LONGEST = 500
 
 
 def button(now: Now, say: Say) -> None:
-    """Stop (or Resume) for an operator; for everybody else whom to ask."""
+    """Stop (or Resume) for an operator; for everybody else whom to ask.
+
+    A loan that ended before its time can be stopped as well as taken up again: both buttons.
+    """
     stopped = now.banner.stopped is not None
     what = RESUME if stopped else STOP
-    if not deskwork.may(Action.RESUME if stopped else Action.STOP):
-        st.html(
-            block(f"<span>{safe(say('banner.ask_resume' if stopped else 'banner.ask_stop'))}</span>"),
-            width="content",
-        )
+    if not stopped and now.banner.loan is not None and now.banner.loan.resumable:
+        _one(RESUME, now, say)
+    _one(what, now, say)
+
+
+def _one(what: str, now: Now, say: Say) -> None:
+    on = what == RESUME
+    if not deskwork.may(Action.RESUME if on else Action.STOP):
+        whom = say("banner.ask_resume" if on else "banner.ask_stop")
+        st.html(block(f"<span>{safe(whom)}</span>"), width="content")
         return
-    icon = ":material/play_circle:" if stopped else ":material/front_hand:"
+    icon = ":material/play_circle:" if on else ":material/front_hand:"
     if st.button(say(f"banner.do_{what}"), icon=icon, key=f"banner_{what}"):
         deskwork.ask(what, "")
         st.rerun(scope="app")

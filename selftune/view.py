@@ -89,12 +89,16 @@ class Stopped:
 
 @dataclass(frozen=True, kw_only=True)
 class LoanView:
-    """A running loan: changes left (None: no such limit) and when it ends. Or how the last one ended."""
+    """A running loan: changes left (None: no such limit) and when it ends. Or how the last one ended.
+
+    `resumable`: it ended before its time, and an operator may take it up again until `until_ms`.
+    """
 
     changes_left: int | None = None
     until_ms: int | None = None
     ended_ms: int | None = None
     why: Reason | None = None
+    resumable: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

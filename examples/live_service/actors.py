@@ -101,6 +101,14 @@ class Person:
         form.get_by_role("button").click()
         return self.wait_for_word()
 
+    def resume(self, why: str) -> str:
+        """Takes up a loan that ended before its time; what the page says afterwards."""
+        self.open("/")
+        self.press("banner_resume_tuning")
+        self.fill("why_resume_tuning", why)
+        self.press("send_resume_tuning")
+        return self.wait_for_word()
+
     def picture(self, file: Path, *, settle_ms: int = 3000) -> None:
         """The whole page as it stands, charts drawn."""
         width = self.page.viewport_size["width"] if self.page.viewport_size else WIDE[0]

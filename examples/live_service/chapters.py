@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from examples.live_service import checks
-from examples.live_service.stage import HISTORY, SETTINGS, fetched, seconds, selftune, until
+from examples.live_service.stage import HISTORY, SETTINGS, fetched, seconds, until
 from selftune.config import parse
 
 if TYPE_CHECKING:
@@ -54,13 +53,13 @@ def review(story: Story) -> None:
     """Review: an operator asks, a reviewer signs, in real browsers"""
     hours = (LOAN_END_S - story.stage.now_s) / 3600
     with story.person(OPERATOR) as kim:
-        asked = kim.request_review("며칠 보고 싶지만 오늘은 몇 분만 빌립니다", changes=40, hours=hours)
+        asked = kim.request_review("며칠 보고 싶지만 오늘은 십여 분만 빌립니다", changes=40, hours=hours)
         story.picture(kim, "1_request", "The request as the operator sees it")
     story.promise("the request is on record", bool(story.governance("request")), asked)
     with story.person(REVIEWER) as lee:
         lee.open(f"/review?req={asked}")
         story.picture(lee, "2_review", "The evidence as the reviewer reads it")
-        said = lee.sign_review(asked, "근거를 읽었습니다. 예제이고 대출이 짧아 승인합니다")
+        said = lee.sign_review(asked, "근거를 읽었습니다. 예제이고 빌리는 시간이 짧아 승인합니다")
     arms = story.governance("arm")
     story.promise("the reviewer's signature lends live mode", len(arms) == 1, said)
     settings = parse((story.tuned.root / SETTINGS).read_bytes())
@@ -187,11 +186,11 @@ def forbidden(story: Story) -> None:
         "a breach ends live mode", lambda: story.governance("disarm", at), 60, lambda g: g[0]["reason"]
     )[0]
     story.promise("and says why", ended["reason"] == "loan.breach", ended["reason"])
-    run = subprocess.run(
-        selftune("--root", story.tuned.root, "resume", "--actor", OPERATOR, "--reason", "원인을 찾았습니다"),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    story.promise("an operator resumes the loan", run.returncode == 0, run.stderr.strip())
+    with story.person(OPERATOR) as kim:
+        kim.open("/")
+        story.picture(kim, "4_breach", "The first page after the breach")
+        said = kim.resume("누가 왜 바꾸었는지 확인했습니다")
+    story.promise("an operator takes the loan up again", bool(story.governance("resume", at)), said)
     story.happens("the loop is live again", lambda: story.mode() == "live", 30)
 
 
@@ -228,7 +227,7 @@ def afterwards(story: Story) -> None:
     with story.person(OPERATOR) as kim:
         for path, name, says in PAGES:
             kim.open(path)
-            story.picture(kim, f"4_{name}", says)
+            story.picture(kim, f"5_{name}", says)
         kim.open("/history")
         rows = kim.page.locator("[class*='st-key-row_']").all_inner_texts()
     for who in (SOMEBODY, OPERATOR, "selftune"):

@@ -284,3 +284,27 @@ def test_the_loan_stands_in_the_banner_and_how_it_ended(
     shown = words_on(opened("help", root, monkeypatch, language))
     assert "changes left" not in shown and "남은 변경" not in shown and "olga" in shown
     assert ("실제 적용이 끝나" if language == "ko" else "Live mode ended") in shown
+
+
+def test_a_loan_that_ended_before_its_time_is_taken_up_again_from_any_page(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready(root)
+    r = request(root)
+    reviewing.approve(Root(root), r.id, actor="lee", role=Role.REVIEWER, comment="read")
+    visit(monkeypatch, Role.OPERATOR, "olga")
+    assert "banner_resume_tuning" not in keys_of_all(opened("help", root, monkeypatch, "en"))
+    Root(root).hand(lambda p: reviewing.end_loan(p, actor="kim", role="operator", reason=""), actor="kim")
+    at = opened("help", root, monkeypatch, "en")
+    assert {"banner_resume_tuning", "banner_stop_tuning"} <= keys_of_all(at)
+    at.button(key="banner_resume_tuning").click().run()
+    at.button(key="send_resume_tuning").click().run()
+    assert Picture(Root(root).snapshot()).mode.live
+    assert "banner_resume_tuning" not in keys_of_all(opened("help", root, monkeypatch, "en"))
+    Root(root).hand(lambda p: reviewing.end_loan(p, actor="kim", role="operator", reason=""), actor="kim")
+    change_settings(root, cooldown_s=33)  # other settings than those signed: nothing to take up
+    assert "banner_resume_tuning" not in keys_of_all(opened("help", root, monkeypatch, "en"))
+
+
+def keys_of_all(at: AppTest) -> set[str]:
+    return {str(b.key) for b in at.button}
