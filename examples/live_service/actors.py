@@ -73,6 +73,14 @@ class Person:
         return said.inner_text()
 
     # ------------------------------------------------------------------------- what they do
+    def sign_in(self, name: str, password: str) -> None:
+        """Through the sign-in page, with an account of the tuned service's root."""
+        self.page.goto(f"{self.url}/sign-in")
+        self.page.locator("#name").fill(name)
+        self.page.locator("#password").fill(password)
+        self.page.locator("form button").first.click()
+        self.page.wait_for_url(lambda url: "/sign-in" not in url)
+
     def request_review(self, why: str, *, changes: int, hours: float) -> str:
         """Asks for live mode on the review page; the request's id."""
         self.open("/review")

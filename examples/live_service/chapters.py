@@ -25,6 +25,7 @@ RULE = "cache_ttl_s"
 WORSE, FORBIDDEN = 0.4, 6.2  # what somebody sets by hand: the value out of the box; far too old answers
 HARD_WITHIN_S = 25.0  # the answers must grow old first, then the mean of some seconds must be beyond
 OPERATOR, REVIEWER, SOMEBODY = "kim", "lee", "park"
+PEOPLE = {OPERATOR: "operator", REVIEWER: "reviewer"}  # park has a shell, and no account
 
 
 def practice(story: Story) -> None:

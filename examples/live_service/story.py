@@ -11,7 +11,9 @@ lie in the folder, and `python -m selftune --root logs/example/tuned up` shows i
 from __future__ import annotations
 
 import argparse
+import secrets
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +33,6 @@ from examples.live_service.stage import (
     Stage,
     fetched,
     free_port,
-    running,
     seconds,
     selftune,
     until,
@@ -52,6 +53,7 @@ class Story:
         self.tuned, self.untouched, self.left = stage.tuned, stage.untouched, stage.left
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.passwords: dict[str, str] = {}
 
     # ------------------------------------------------------------------------- promising
     def promise(self, text: str, kept: bool, seen: object) -> None:
@@ -72,24 +74,26 @@ class Story:
         return found
 
     def start_selftune(self) -> None:
-        """Dashboard and loop beside the tuned service, under the supervisor that a user would start."""
-        argv = selftune("--root", self.tuned.root, "up", "--port", self.port, "--role", "operator")
-        self.stage.start(argv, "up")
+        """Accounts, then dashboard and loop beside the tuned service, as a user would start them."""
+        for name, role in chapters.PEOPLE.items():
+            self.passwords[name] = secrets.token_urlsafe(16)
+            argv = selftune(
+                "--root", self.tuned.root, "users", "add", name, "--role", role, "--password-stdin"
+            )
+            done = subprocess.run(
+                argv, input=self.passwords[name], capture_output=True, text=True, check=False
+            )
+            self.promise(
+                f"there is an account for {name}", done.returncode == 0, done.stderr.partition("\n")[0]
+            )
+        self.stage.start(selftune("--root", self.tuned.root, "up", "--port", self.port), "up")
         until(lambda: fetched(f"{self.url}/healthz"), 60, "the dashboard answers")
 
     @contextmanager
     def person(self, name: str) -> Iterator[Person]:
         """`name` at the dashboard, signed in, as long as the block lasts."""
-        if name == chapters.REVIEWER:
-            port = free_port()
-            argv = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-            env = {"SELFTUNE_ROOT": str(self.tuned.root), "SELFTUNE_ROLE": "reviewer"}
-            with running(argv, self.stage.folder / "reviewer.log", **env):
-                until(lambda: fetched(f"http://127.0.0.1:{port}/healthz"), 60, "the dashboard answers")
-                with actors.at_the_dashboard(self.browser, f"http://127.0.0.1:{port}") as someone:
-                    yield someone
-            return
         with actors.at_the_dashboard(self.browser, self.url) as someone:
+            someone.sign_in(name, self.passwords[name])
             yield someone
 
     def picture(self, someone: Person, name: str, says: str) -> None:
