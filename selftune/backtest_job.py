@@ -7,17 +7,19 @@ Whatever happens, the run has an end in words; a kill leaves the lock free, and 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from selftune.backtest import run
+from selftune.backtest_pool import KIND, Say, quiet
 from selftune.backtest_result import Result
 from selftune.backtest_runs import Cancelled, Progress, State, lock_of, request_of, write_result
 from selftune.domain import InputError, LockHeld, Reason, SelftuneError, UnknownId
 from selftune.locks import held_for_life
 
-KIND = 10  # niceness: the loop and the dashboard come first
+DATA = "data"  # the record, laid down for the workers; gone at the end
 
 
 def work(root: Path, run_id: str) -> Result | None:
@@ -25,22 +27,50 @@ def work(root: Path, run_id: str) -> Result | None:
 
     Raises: LockHeld when another process works on this run.
     """
+    try:
+        return carry_out(root, run_id)
+    except LockHeld:
+        raise
+    except (Cancelled, SelftuneError):
+        return None  # its end is on disk, in words
+    except Exception:  # the one catch of this process: nobody watches its output
+        return None
+
+
+def carry_out(root: Path, run_id: str, also: Say = quiet) -> Result:
+    """The result, on disk as well; whatever happens, the run's end is. `also` hears how far it is.
+
+    Raises: what `backtest.run` does, Cancelled, LockHeld.
+    """
     with held_for_life(lock_of(root, run_id)):
-        say = Progress(root, run_id)
+        progress, folder = Progress(root, run_id), lock_of(root, run_id).parent / DATA
+
+        def say(share: float) -> None:
+            progress(share)
+            also(share)
+
         try:
             say(0.0)
-            result = run(root, request_of(root, run_id), say)
+            result = run(root, request_of(root, run_id), say, folder=folder)
             write_result(root, run_id, result)
-            say.say(State.DONE, share=1.0)
-            return result
-        except Cancelled:
-            say.say(State.CANCELLED, share=0.0)
-        except SelftuneError as error:
-            say.say(State.FAILED, share=0.0, error=reason_of(error))
-        except Exception as error:  # the one catch of this process: nobody watches its output
-            why = Reason("backtest.fault", {"detail": f"{type(error).__name__}: {error}"[:300]})
-            say.say(State.FAILED, share=0.0, error=why)
-        return None
+        except BaseException as error:
+            state, why = _end(error)
+            progress.say(state, share=0.0, error=why)
+            raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        progress.say(State.DONE, share=1.0)
+        also(1.0)
+        return result
+
+
+def _end(error: BaseException) -> tuple[State, Reason | None]:
+    """How a run ends that has no result, and why."""
+    if isinstance(error, Cancelled | KeyboardInterrupt):
+        return State.CANCELLED, None
+    if isinstance(error, SelftuneError):
+        return State.FAILED, reason_of(error)
+    return State.FAILED, Reason("backtest.fault", {"detail": f"{type(error).__name__}: {error}"[:300]})
 
 
 def reason_of(error: SelftuneError) -> Reason:

@@ -70,6 +70,12 @@ ALLOWED_BASELINES: Mapping[Mode, frozenset[Baseline]] = {
 }
 
 
+class RequestError(InputError):
+    """What is asked cannot be; `problems` name every key."""
+
+    exit_code = 2
+
+
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
     """One thing to try. `policy` None: the one that the settings name. `text`: the settings' YAML.
@@ -207,7 +213,7 @@ LATEST_MS = 253_402_300_800_000  # the year 10000
 
 
 def of_json(data: object) -> Request:
-    """The request that this JSON says. Raises: InputError that names every key that is wrong."""
+    """The request that this JSON says. Raises: RequestError that names every key that is wrong."""
     r = _Reader()
     top = r.table("", data)
     mode: Mode = r.choice(Mode, "mode", top.get("mode"), Mode.REPLAY)
@@ -229,7 +235,7 @@ def of_json(data: object) -> Request:
     if request.from_ms is not None and request.to_ms is not None and request.from_ms >= request.to_ms:
         r.wrong("to_ms", request.to_ms, f"> {request.from_ms}")
     if r.problems:
-        raise InputError(*r.problems)
+        raise RequestError(*r.problems)
     return request
 
 

@@ -31,12 +31,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from selftune import files
-from selftune.backtest_request import Candidate, Request, Source, is_id, of_json
-from selftune.backtest_result import Result
+from selftune.backtest_request import Candidate, Mode, Request, Source, is_id, of_json
+from selftune.backtest_result import Outcome, Result
 from selftune.book import SETTINGS
 from selftune.config import parse
 from selftune.domain import InputError, JsonDict, Problem, Reason, SettingsError, StorageError, UnknownId
@@ -44,6 +45,7 @@ from selftune.ledger import FileLedger, mint_ulid, wall_ms
 from selftune.locks import holder_now
 from selftune.records import number, render
 from selftune.revising import revisions, text_of
+from selftune.settings import Settings
 
 BACKTESTS = "logs/backtests"
 REQUEST, STATUS, RESULT, LOCK, CANCEL = "request.json", "status.json", "result.json", "lock", "cancel"
@@ -195,6 +197,29 @@ def listing(root: Path) -> tuple[Run, ...]:
     except OSError:
         return ()
     return tuple(run for name in names if (run := _look(root, name)) is not None)
+
+
+def newest_of(root: Path, digest: str) -> Run | None:
+    """The newest finished replay or simulation that tried the settings of this digest as they stand."""
+    for run in listing(root):
+        tried = run.status.state is State.DONE and run.request.mode is not Mode.PLANT
+        if tried and any(_is_of(c, digest) for c in run.request.candidates):
+            return read(root, run.id)
+    return None
+
+
+def of_settings(o: Outcome, settings: Settings) -> bool:
+    """Whether this outcome is of those very settings, their own policy included."""
+    return o.role == "candidate" and o.config == settings.digest and o.policy == settings.policy.value
+
+
+@lru_cache(maxsize=4 * KEPT)
+def _is_of(c: Candidate, digest: str) -> bool:
+    try:
+        settings = parse(c.text or "")
+    except SettingsError:
+        return False
+    return settings.digest == digest and c.policy in (None, settings.policy)
 
 
 def cancel(root: Path, run_id: str) -> bool:

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from selftune import __version__, cli_check, cli_hands, cli_review, cli_users
+from selftune import __version__, cli_backtest, cli_check, cli_hands, cli_review, cli_users
 from selftune.catalogue import LANGUAGES
 from selftune.cli_status import screen
 from selftune.cli_words import Voice, utf8_streams, voice_for
@@ -196,6 +196,11 @@ def users(call: Call) -> int:
     return cli_users.run(call.path, call.voice, call.args)
 
 
+def backtest(call: Call) -> int:
+    """Settings and policies tried on the record, on a model of it, or on the plant."""
+    return cli_backtest.run(call.path, call.voice, call.args)
+
+
 # ----------------------------------------------------------------------------- the parser
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that says what is wrong in the user's language, with the nearest command."""
@@ -276,6 +281,7 @@ def _parser(voice: Voice) -> Parser:
     if importlib.util.find_spec("selftune.loop"):
         add("loop", loop).add_argument("--once", action="store_true", help=voice.text("cli.help.once"))
     add("effects", effects).add_argument("--all", action="store_true", help=voice.text("cli.help.all"))
+    cli_backtest.arguments(add, backtest, voice)
     cli_hands.arguments(add, hand, voice)
     cli_review.arguments(add, review, voice)
     cli_users.arguments(add, users, voice)

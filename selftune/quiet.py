@@ -14,7 +14,7 @@ from selftune.coarse import Coarse
 from selftune.config import Settings, pace_of
 from selftune.domain import RuleEvent, WindowStat
 from selftune.judging import QuietWindow
-from selftune.series import Floats, Series
+from selftune.series import Int64s, Series
 
 BATCH_S = 10.0  # batch means of 10 s (effects.md), also the coarse history's bin
 MIN_STRETCH_S = 90.0  # loop.md: event-free history counts in stretches of at least this
@@ -71,41 +71,42 @@ def quiet_windows(
     bin_ms = grid.bin_ms
     k = max(2, round(settings.observe_window_s * 1000 / bin_ms))
     end_ms = int(grid.start_ms[-1]) + bin_ms
-    windows: list[QuietWindow] = []
-    timeline = _Timeline(events, settings)
     quiet = stretches([e.ts_ms for e in events], settings.settle_s, int(grid.start_ms[0]), end_ms)
-    for a, b in _cut(quiet, marks_ms):
-        if b - a < k * bin_ms:
+    starts, begins = _starts(_cut(quiet, marks_ms), bin_ms, k)
+    if not starts:
+        return ()
+    means, errors, counts = _tiles(grid, settings.metrics, np.array(starts, np.int64), k)
+    timeline, values = _Timeline(events, settings), {}
+    windows: list[QuietWindow] = []
+    for i, start in enumerate(starts):
+        end = start + k * bin_ms
+        stats = {
+            m: WindowStat(mean=means[m][i], se=errors[m][i], n=counts[m][i], start_ms=start, end_ms=end)
+            for m in settings.metrics
+        }
+        if all(s.mean is None for s in stats.values()):
             continue
-        first = -(-a // bin_ms) * bin_ms
-        n = (b - first) // (k * bin_ms)
-        if n < 1:
-            continue
-        values = timeline.at(a)
-        means, errors, counts = _tiles(grid, settings.metrics, first, int(n), k)
-        for i in range(int(n)):
-            start = first + i * k * bin_ms
-            stats = {
-                m: WindowStat(
-                    mean=_or_none(means[m][i]),
-                    se=_or_none(errors[m][i]),
-                    n=int(counts[m][i]),
-                    start_ms=start,
-                    end_ms=start + k * bin_ms,
-                )
-                for m in settings.metrics
-            }
-            if any(s.mean is not None for s in stats.values()):
-                windows.append(
-                    QuietWindow(
-                        start_ms=start,
-                        end_ms=start + k * bin_ms,
-                        values=values,
-                        regime=sum(1 for r in regimes_ms if r <= start),
-                        stats=stats,
-                    )
-                )
+        if begins[i] not in values:
+            values[begins[i]] = timeline.at(begins[i])
+        windows.append(
+            QuietWindow(
+                start_ms=start, end_ms=end, values=values[begins[i]], stats=stats,
+                regime=sum(1 for r in regimes_ms if r <= start),
+            )
+        )  # fmt: skip
     return tuple(windows)
+
+
+def _starts(quiet: Sequence[tuple[int, int]], bin_ms: int, k: int) -> tuple[list[int], list[int]]:
+    """(start of every window of `k` bins, where its stretch begins), oldest first."""
+    starts: list[int] = []
+    begins: list[int] = []
+    for a, b in quiet:
+        first = -(-a // bin_ms) * bin_ms
+        n = max(0, (b - first) // (k * bin_ms))
+        starts += range(first, first + n * k * bin_ms, k * bin_ms)
+        begins += [a] * n
+    return starts, begins
 
 
 def _cut(quiet: Sequence[tuple[int, int]], marks_ms: Sequence[int]) -> list[tuple[int, int]]:
@@ -149,29 +150,31 @@ def _grid(series: Series, coarse: Coarse, settings: Settings) -> Coarse:
 
 
 def _tiles(
-    grid: Coarse, metrics: Sequence[str], first: int, n: int, k: int
-) -> tuple[Mapping[str, Floats], Mapping[str, Floats], Mapping[str, Floats]]:
-    """Mean, standard error and sample count of `n` windows of `k` bins from `first` on."""
-    slot = (grid.start_ms - first) // grid.bin_ms
-    inside = (slot >= 0) & (slot < n * k)
-    slot = slot[inside]
+    grid: Coarse, metrics: Sequence[str], starts: Int64s, k: int
+) -> tuple[Mapping[str, list[float | None]], Mapping[str, list[float | None]], Mapping[str, list[int]]]:
+    """Mean, standard error and sample count of the windows of `k` bins that begin at `starts`."""
+    origin = int(grid.start_ms[0])
+    slot = (grid.start_ms - origin) // grid.bin_ms
+    at = ((starts - origin) // grid.bin_ms)[:, None] + np.arange(k)
+    size_of_all = max(int(slot[-1]), int(at[-1, -1])) + 1
     means, errors, counts = {}, {}, {}
     for m in metrics:
-        x = np.full(n * k, np.nan)
-        c = np.zeros(n * k)
+        x = np.full(size_of_all, np.nan)
+        c = np.zeros(size_of_all)
         if m in grid.mean:
-            x[slot] = grid.mean[m][inside]
-            c[slot] = grid.count[m][inside]
-        tiles = x.reshape(n, k)
+            x[slot] = grid.mean[m]
+            c[slot] = grid.count[m]
+        tiles = x[at]
         there = np.isfinite(tiles)
         enough = there.sum(axis=1) >= max(2, MIN_SHARE * k)
         size = np.maximum(there.sum(axis=1), 2)
         total = np.where(there, tiles, 0.0).sum(axis=1)
         mean = total / size
         spread = np.where(there, (tiles - mean[:, None]) ** 2, 0.0).sum(axis=1) / (size - 1)
-        means[m] = np.where(enough, mean, np.nan)
-        errors[m] = np.where(enough, np.sqrt(spread / size), np.nan)
-        counts[m] = c.reshape(n, k).sum(axis=1)
+        means[m] = [x if ok else None for x, ok in zip(mean.tolist(), enough.tolist(), strict=True)]
+        error = np.sqrt(spread / size).tolist()
+        errors[m] = [x if ok else None for x, ok in zip(error, enough.tolist(), strict=True)]
+        counts[m] = c[at].sum(axis=1).astype(np.int64).tolist()
     return means, errors, counts
 
 
@@ -193,7 +196,3 @@ class _Timeline:
             self._values[e.rule] = e.new
             self._i += 1
         return dict(self._values)
-
-
-def _or_none(x: float) -> float | None:
-    return float(x) if np.isfinite(x) else None

@@ -14,6 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from selftune import governing
+from selftune.backtest_runs import newest_of, of_settings
 from selftune.book import SETTINGS
 from selftune.config import edit
 from selftune.domain import Governance, JsonDict, Reason
@@ -55,7 +56,12 @@ def pulse_of(path: Path, p: Picture) -> Pulse:
 
 def tested_of(path: Path, p: Picture) -> Tested | None:
     """The newest finished backtest of the settings in force; None without one."""
-    return None
+    found = newest_of(path, p.settings.digest)
+    if found is None or found.result is None:
+        return None
+    own = next((o for o in found.result.outcomes if of_settings(o, p.settings)), None)
+    worst = None if own is None or own.worst is None else own.worst.against
+    return Tested(worst=worst, ended_ms=found.status.ended_ms or found.status.started_ms, run=found.id)
 
 
 def checklist(path: Path, p: Picture) -> Readiness:

@@ -46,8 +46,8 @@ LAYERS: dict[int, list[str]] = {
         runtime loop up supervisor lifeline
         revising standing reviewing
         rehearsal
-        backtest backtest_data backtest_runs backtest_job
-        cli cli_check cli_hands cli_review cli_status cli_users cli_words __main__
+        backtest backtest_data backtest_pool backtest_replay backtest_runs backtest_job
+        cli cli_backtest cli_check cli_hands cli_review cli_status cli_users cli_words __main__
         checkup status sweep
     """.split(),
     4: """
