@@ -11,7 +11,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from selftune import deskwork, reviewing, revising, ui
+from selftune import deskwork, reviewing, revising, trying, ui
 from selftune.access import Action
 from selftune.chart_kit import Say, clock_text
 from selftune.config import dotted, parse
@@ -99,6 +99,11 @@ def go(work: Work | None) -> None:
     st.rerun()
 
 
+def keep_trial(work: Work, run_id: str) -> None:
+    """On with the same edit, and the backtest that was started for it."""
+    go(replace(work, tried=run_id))
+
+
 # ------------------------------------------------------------------------------- looking
 def overview(work: Work, p: Picture, now: Now, say: Say) -> None:
     """The form, or for who may not save the same as text; then what was saved before."""
@@ -173,7 +178,7 @@ def form(work: Work, p: Picture, say: Say) -> None:
     if not fields.changes:
         st.warning(say("targets.nothing"), icon=":material/edit_off:")
         return
-    go(replace(work, changes=fields.changes, kept=fields.changes))
+    go(replace(work, changes=fields.changes, kept=fields.changes, tried=""))
 
 
 @dataclass
@@ -281,6 +286,8 @@ def preview(work: Work, p: Picture, now: Now, say: Say) -> None:
     verdict(looked, say)
     if p.snap.records.version.settings != sha256(work.base):
         st.warning(say("targets.stale_form"), icon=":material/sync_problem:")
+    if looked.after is not None and looked.rows:
+        trying.panel(looked.after, work.tried, now, say, started=partial(keep_trial, work))
     if looked.savable:
         consequences(p, say)
         why = deskwork.reason_form(say, key=f"targets_why_{work.turn}", button=say("targets.save_button"))

@@ -13,7 +13,7 @@ import streamlit as st
 from selftune import access, ui
 from selftune.access import Action
 from selftune.chart_kit import Say
-from selftune.domain import LockHeld, Problem, Refused, SettingsError, StaleSnapshot, StorageError, UnknownId
+from selftune.domain import InputError, LockHeld, Problem, Refused, StaleSnapshot, StorageError, UnknownId
 from selftune.markup import block, safe
 from selftune.office import Glance, Office
 from selftune.picture import Picture
@@ -70,7 +70,7 @@ def act(action: Action, wanted: Callable[[Picture, str], tuple[Act, ...]], say: 
 
     `wanted(picture, actor)` gives the acts. The identity and the role are those of this very moment.
     """
-    done = _told(say, lambda who: office().act(
+    done = told(say, lambda who: office().act(
         action, lambda p: wanted(p, who.name), actor=who.name, role=who.role
     ))  # fmt: skip
     return done is not None
@@ -78,10 +78,10 @@ def act(action: Action, wanted: Callable[[Picture, str], tuple[Act, ...]], say: 
 
 def through(action: Action, work: Callable[[Root, Visitor], T], say: Say) -> T | None:
     """What `work` gives with the shared root; None when it was refused, with the reasons on the page."""
-    return _told(say, lambda who: office().through(action, lambda root: work(root, who), role=who.role))
+    return told(say, lambda who: office().through(action, lambda root: work(root, who), role=who.role))
 
 
-def _told(say: Say, do: Callable[[Visitor], T]) -> T | None:
+def told(say: Say, do: Callable[[Visitor], T]) -> T | None:
     """What `do` gives for the visitor of this very moment, or None and why not, in words."""
     visitor = ui.current_identity()
     if visitor is None:
@@ -97,7 +97,7 @@ def _told(say: Say, do: Callable[[Visitor], T]) -> T | None:
         refuse([say("desk.lock_held", since=held.since)])
     except StaleSnapshot:
         refuse([say("desk.stale_snapshot")])
-    except SettingsError as error:
+    except InputError as error:  # of the settings, or of what was asked
         refuse([problem_text(x, say) for x in error.problems])
     except StorageError as error:
         refuse([say("desk.storage", error=str(error))])

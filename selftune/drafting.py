@@ -120,6 +120,7 @@ class Work:
     `changes` None: the form is open; else they are being looked at. `kept`: what the form shows again.
     `restores`, `restored`, `left`: which revision is gone back to, its name, what stays for want of a way.
     `theirs`: the file of a conflict. `turn` counts the forms, so that each has fields of its own.
+    `tried`: the backtest of just these changes, '' without one.
     """
 
     base: bytes
@@ -131,6 +132,7 @@ class Work:
     theirs: bytes | None = None
     conflict: bool = False
     turn: int = 0
+    tried: str = ""
 
 
 # ----------------------------------------------------------------------------- what may be edited

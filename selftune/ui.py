@@ -35,7 +35,11 @@ ZONE = "Asia/Seoul"  # until valid settings say otherwise
 REFRESH_S = (0, 5, 15, 60)
 BANNER_S = 2  # the banner is never older, whatever pace the reader chose for the rest
 FIGURES_S = 5
-BRIGHT = (".stApp [data-testid=stBaseButton-primary]", ".stApp [data-testid=stBaseButton-primaryFormSubmit]")
+BRIGHT = (
+    ".stApp [data-testid=stBaseButton-primary]",
+    ".stApp [data-testid=stBaseButton-primaryFormSubmit]",
+    ".stApp [data-baseweb=tag] *",
+)
 CODES = frozenset({"id"})  # columns that are compared, never shown
 
 

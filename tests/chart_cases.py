@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from selftune import catalogue
+from selftune.backtest_charts import GainRow, ScoreLine, gain_rows, score_curves
+from selftune.backtest_result import Curve, Interval
 from selftune.chart_kit import ChartView, Layout, Look, Outcome, Say, Theme
 from selftune.charts import (
     EventMark,
@@ -100,6 +102,23 @@ def effects(state: str) -> list[EffectRow]:
     return {"empty": [], "one": rows[:1]}.get(state, rows)
 
 
+def backtests(state: str, look: Look, say: Say) -> Iterator[tuple[str, ChartView]]:
+    """The charts of a backtest; a name that somebody typed is odd on purpose."""
+    n = {"empty": 0, "one": 1}.get(state, 40)
+    known = [None if state == "nan" or k % 7 == 3 else 0.8 + k / 400 for k in range(n)]
+    low = [None if v is None else v - 0.01 for v in known]
+    curve = Curve(
+        ts_ms=tuple(T0 + k * 60_000 for k in range(n)), mean=tuple(known), lo=tuple(low), hi=tuple(known)
+    )
+    names = () if state == "empty" else ('지금 "설정" \\ [0]', "doing nothing")
+    window = Span(start_ms=T0, end_ms=T0 + 60_000 * max(1, n))
+    unknown = [(T0 + 300_000, T0 + 600_000), (T0 - 10, T0 + 10)] if state in ("full", "nan") else []
+    rows = [ScoreLine(name=name, curve=curve) for name in names]
+    yield "scores", score_curves(rows, unknown, window, look=look, say=say)
+    gain = None if state == "nan" else Interval(mean=0.02, lo=-0.01, hi=0.05)
+    yield "gains", gain_rows([GainRow(name=name, gain=gain) for name in names], look=look, say=say)
+
+
 def charts(state: str, look: Look, say: Say) -> Iterator[tuple[str, ChartView]]:
     """(name, chart) of every builder in one state of the data."""
     window = span(state)
@@ -138,3 +157,4 @@ def charts(state: str, look: Look, say: Say) -> Iterator[tuple[str, ChartView]]:
         {"risk_band": 3.2, "creative_band": -0.9, "phase_diff": float("nan") if state == "nan" else 0.4},
     )
     yield "receipt", receipt(points, look=look, say=say)
+    yield from backtests(state, look, say)

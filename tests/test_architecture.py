@@ -47,6 +47,7 @@ LAYERS: dict[int, list[str]] = {
         revising standing reviewing
         rehearsal
         backtest backtest_data backtest_pool backtest_replay backtest_runs backtest_job
+        backtest_desk
         cli cli_backtest cli_check cli_hands cli_review cli_status cli_users cli_words __main__
         checkup status sweep
     """.split(),
@@ -55,8 +56,8 @@ LAYERS: dict[int, list[str]] = {
         view desk office ui web frame switch
         doors sockets sign_in sign_in_page whoami
         needs past trends
-        revision_text
-        deskwork markup card_text event_text report
+        revision_text backtest_view backtest_text backtest_charts
+        deskwork trying markup card_text event_text report
         review_text review_report
     """.split(),
 }
@@ -75,7 +76,7 @@ IMPURE_ATTRIBUTES = {  # ends of a dotted name, so that `np.random.normal` and `
 CORE_LIBRARIES = {"numpy", "scipy", "yaml"}  # of scipy: scipy.special only
 YAML_ALONE = {"settings_yaml", "config"}  # the core modules that parse the text of the settings
 
-STREAMLIT_WHOLE = {"ui", "frame", "deskwork", "switch", "whoami"}
+STREAMLIT_WHOLE = {"ui", "frame", "deskwork", "switch", "whoami", "trying"}
 STREAMLIT_PARTS = {"sockets": ("streamlit.proto",)}  # ASGI parts, no widgets
 HEAVY_FOR_THE_LOOP = ("pandas", "scipy.stats", "streamlit", "pyarrow", "altair", "matplotlib")
 
