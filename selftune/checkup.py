@@ -26,6 +26,7 @@ from selftune.governing import backed, fold
 from selftune.health import rate_of
 from selftune.ledger import unreadable, zone_of
 from selftune.locks import commit_lock
+from selftune.parts import lost_or_changed
 from selftune.records import MAX_LINE
 from selftune.samples import UNUSABLE, SampleStream, StreamState, StreamStatus
 from selftune.settings import Settings
@@ -177,10 +178,18 @@ def _ledgers(path: Path, zone: tzinfo, now_ms: int) -> list[Finding]:
             found.append(Finding(level=Level.ABSENT, file=name, item=Reason("check.absent")))
             continue
         found += _judged(name, _read(path, name, gather, moment), gather)
+    found += _parts(path)
     chain = gather.chain()
     if not chain.ok:
         found.append(_broken(chain))
     return [*found, *_reviews(path, gather.sheets[APPROVALS].items)]
+
+
+def _parts(path: Path) -> Iterator[Finding]:
+    """Parts of the decisions that are gone or are not as they were put aside."""
+    for what, file in lost_or_changed(path / DECISIONS):
+        level = Level.FILE if what == "changed" else Level.WARNING
+        yield Finding(level=level, file=f"logs/{file}", item=Reason(f"check.part_{what}"))
 
 
 def _reviews(path: Path, governance: Sequence[Governance]) -> Iterator[Finding]:

@@ -5,7 +5,6 @@ Answers "what was appended since?" and "append this". Knows nothing of records.
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +15,7 @@ from selftune.domain import JsonDict
 from selftune.files import OS, News, Ops, Tail
 from selftune.gather import FILES
 from selftune.locks import commit_lock
+from selftune.parts import described, named_by, parts_of
 from selftune.records import MAX_LINE
 
 SETTINGS_LIMIT = 256 * 1024
@@ -104,11 +104,6 @@ class PartedTail:
         )
 
 
-def parts_of(path: Path) -> tuple[Path, ...]:
-    """The parts that rotation put aside from `path` (`name.0001.jsonl`, …), oldest first."""
-    return tuple(sorted(path.parent.glob(f"{path.stem}.[0-9][0-9][0-9][0-9]{path.suffix}")))
-
-
 class DiskStore:
     """The files under `root`. `rotate_bytes`: from this size on the decisions go on in a new file."""
 
@@ -122,6 +117,7 @@ class DiskStore:
             if name != DECISIONS
         }
         self._tails[DECISIONS] = PartedTail(root / DECISIONS, ops=ops)
+        self._named = ""  # the part that the living file is known to name
 
     def lock(self) -> AbstractContextManager[None]:
         return commit_lock(self.root, self.wait_s)
@@ -141,17 +137,23 @@ class DiskStore:
 
     def rotate(self) -> JsonDict | None:
         """Put the decisions aside once they are too long; the caller holds the commit lock."""
-        path = self.root / DECISIONS
+        path, parts = self.root / DECISIONS, parts_of(self.root / DECISIONS)
         if self._tails[DECISIONS].offset < self.rotate_bytes:
-            return None
-        part = path.with_name(f"{path.stem}.{len(parts_of(path)) + 1:04d}{path.suffix}")
-        digest, size = hashlib.sha256(), 0
-        with open(path, "rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-                size += len(chunk)
+            return self._unnamed(path, parts)
+        part = path.with_name(f"{path.stem}.{len(parts) + 1:04d}{path.suffix}")
+        aside = {**described(path), "file": part.name}
         files.put_aside(path, part, root=self.root, ops=self.ops)
-        return {"file": part.name, "bytes": size, "sha256": digest.hexdigest()}
+        return aside
+
+    def _unnamed(self, path: Path, parts: tuple[Path, ...]) -> JsonDict | None:
+        """The newest part if a kill came between putting it aside and the line that names it."""
+        if not parts or parts[-1].name == self._named:
+            return None
+        said = named_by(path)
+        if said is None:
+            return described(parts[-1])
+        self._named = str(said.get("file"))
+        return None
 
     def settings(self) -> bytes | None:
         return files.read_small(self.root / SETTINGS, SETTINGS_LIMIT, ops=self.ops)
