@@ -155,6 +155,8 @@ def _burg(parts: Sequence[Floats]) -> tuple[Floats, float]:
 
 
 def _autocovariance(coef: Floats, var: float) -> Floats:
-    """Autocovariances of the autoregression, by the transform of its spectrum."""
+    """Autocovariances of the autoregression, by the transform of its spectrum; without innovations none."""
+    if var <= 0.0:
+        return np.zeros(LAGS)
     response = np.fft.rfft(np.concatenate(([1.0], -coef)), 2 * LAGS)
     return np.asarray(np.fft.irfft(var / np.abs(response) ** 2)[:LAGS])

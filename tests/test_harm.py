@@ -313,6 +313,13 @@ def test_levels_between_events_are_not_noise() -> None:
     assert noise is not None and math.sqrt(noise.cov[0]) == pytest.approx(1.0, rel=0.15)
 
 
+def test_a_frozen_metric_has_no_noise_and_breaks_nothing() -> None:
+    with np.errstate(all="raise"):
+        for n in (60, 75, 120, 600):
+            noise = fit_noise(np.full(n, 0.333), ())
+            assert noise is not None and noise.contrast_sd(45, 5, 45, 50.0) < 1e-9
+
+
 @given(
     x=st.lists(st.one_of(st.floats(-1e6, 1e6), st.just(math.nan)), max_size=150),
     breaks=st.lists(st.tuples(st.integers(-50, 200), st.integers(-50, 200)), max_size=3),

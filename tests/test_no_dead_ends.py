@@ -6,15 +6,18 @@ must do where one is needed, and waits for the next step of ours within a bounde
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from selftune import hands
+from selftune import guards, hands
 from selftune.plants import PlantSpec, Regime, seed_plant, still
-from selftune.simulate import Plant
+from selftune.simulate import Plant, Rows
 from tests.stage import T0
 from tests.worlds import World
 
@@ -280,6 +283,176 @@ def test_a_suggestion_that_a_person_answered(which: str) -> None:
     else:
         assert w.hand(lambda p: hands.reject(p, first, actor="kim", reason="no"))
     until(w, lambda w: w.picture.life.suggestions[-1].id != first, 1800)
+
+
+# ----------------------------------------------------------------------------- every guard lets go again
+def holding(w: World) -> set[str]:
+    """Codes of the guards that hold now, those of any rule included."""
+    s = w.picture.situation
+    checks = [*guards.check_loop(s), *(c for r in s.settings.rules for c in guards.check_rule(s, r))]
+    return {c.code for c in checks if not c.passed}
+
+
+def setting(old: str, new: str) -> Callable[[World], None]:
+    def change(w: World) -> None:
+        assert old in w.text
+        w.settle(w.text.replace(old, new))
+
+    return change
+
+
+def settled(w: World) -> None:
+    w.settle(None)
+
+
+def bent(bend: Callable[[Rows], Rows] | None) -> Callable[[World], None]:
+    def change(w: World) -> None:
+        if bend is not None:
+            w.run(400, least_s=WAKE_S)
+        w.bend = bend
+
+    return change
+
+
+def ahead(rows: Rows) -> Rows:
+    return replace(rows, ts_ms=rows.ts_ms + 60_000)
+
+
+def thinned(rows: Rows) -> Rows:
+    keep = rows.ts_ms // 200 % 5 == 0  # 1 Hz
+    return Rows(ts_ms=rows.ts_ms[keep], values={m: v[keep] for m, v in rows.values.items()},
+                means={m: v[keep] for m, v in rows.means.items()}, copies=rows.copies[keep])  # fmt: skip
+
+
+def stuck(rows: Rows) -> Rows:
+    return replace(rows, values={**rows.values, "risk_band": np.full(len(rows.ts_ms), 0.333)})
+
+
+def patchy(rows: Rows) -> Rows:
+    risk = np.where(rows.ts_ms // 200 % 5 < 3, np.nan, rows.values["risk_band"])
+    return replace(rows, values={**rows.values, "risk_band": risk})
+
+
+def not_ours(w: World) -> None:
+    """A step went back for harm that stayed: it was not ours, its rule rests."""
+    on_probation(w)
+    life = w.picture.life
+    rule = life.steps[-1].rules[0]
+    now, home = life.values[rule], life.anchor[rule]
+    w.note({"kind": "cycle", "act": "return", "mode": "live", "cause": "worsened", "scope": "excursion",
+            "undoes": [c.id for c in life.steps], "applied": ["back"],
+            "harm": {"rule": rule, "sign": 1 if now > home else -1, "anchor": home}})  # fmt: skip
+    back = w.decisions()[-1].id
+    w.write_line(actor="selftune", rule=rule, old=now, new=home, id="back", kind="rollback", decision=back)
+    w.note({"kind": "verdict", "act": "verified", "mode": "live", "change": back, "result": "not_ours"})
+
+
+def someone(w: World) -> None:
+    w.run(60, least_s=WAKE_S)
+    w.others("risk_max", 0.34)
+
+
+def someone_harmful(w: World) -> None:
+    w.run(400, least_s=WAKE_S)
+    w.others("creative_min", 0.24)
+    w.plant = _shifted(w, "entropy_rate", 0.06)
+
+
+def busy(w: World) -> None:
+    for i in range(14):
+        w.others("creative_min", 0.22 + 0.01 * (i % 2))
+        w.run(45, least_s=WAKE_S)
+
+
+def confirmed(w: World) -> None:
+    """A look from home says that what was left was better; its values are the anchor now."""
+    w.plant = _shifted(w, "risk_band", -0.04) if w.picture.life.excursion else w.plant
+    open_step(w)
+    w.plant = _shifted(w, "risk_band", -0.04)
+    until(w, lambda w: w.picture.life.last_confirm_ts_ms is not None, 6000)
+
+
+def over_the_limit(w: World) -> None:
+    w.run(400, least_s=WAKE_S)
+    w.plant = _shifted(w, "risk_band", 0.06)
+    until(w, lambda w: any(d.act == "emergency" for d in w.decisions()), 400)
+    w.plant = _shifted(w, "risk_band", 0.0)
+    until(w, lambda w: not w.picture.breaches, 120)
+
+
+def resumed(w: World) -> None:
+    if w.picture.crits:
+        until(w, lambda w: w.picture.mode.reason.code == "mode.disarmed", 60)
+        resume(w)
+
+
+def nothing(w: World) -> None:
+    """Time alone ends it."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """How a guard comes to hold, what must happen for it to let go, and in which settings."""
+
+    enter: Callable[[World], None]
+    leave: Callable[[World], None] = nothing
+    settings: dict[str, Any] = field(default_factory=dict)
+    within_s: float = 2400.0
+
+
+def lease(held: bool) -> Callable[[World], None]:
+    def change(w: World) -> None:
+        w.root.lease_ok = held
+
+    return change
+
+
+HARD = {"safety.hard.risk_band.max": 0.36}
+HOLDS: dict[str, Hold] = {
+    "settings": Hold(lambda w: w.settle("targets: ["), settled),
+    "stopped": Hold(stop, resume),
+    "lease": Hold(lease(False), lease(True)),
+    "policy": Hold(setting("dry_run: false", "dry_run: false\n  policy: none"), settled),
+    "stale": Hold(lambda w: setattr(w, "writing", False), lambda w: setattr(w, "writing", True)),
+    "clock_ahead": Hold(bent(ahead), bent(None)),
+    "frozen": Hold(bent(stuck), bent(None)),
+    "rate_too_low": Hold(bent(thinned), bent(None)),
+    "samples": Hold(bent(patchy), bent(None)),
+    "gaps": Hold(bent(patchy), bent(None)),
+    "concurrency": Hold(open_step),
+    "look": Hold(looking),
+    "pace": Hold(on_probation),
+    "history": Hold(nothing),
+    "baseline": Hold(confirmed, within_s=4000),
+    "no_quiet_time": Hold(busy),
+    "warn": Hold(someone_harmful),
+    "crit": Hold(lambda w: w.crit(), resumed),
+    "hard_rest": Hold(over_the_limit, resumed, HARD),
+    "excursion_steps": Hold(on_probation, settings={"strategy.excursion.max_steps": 1}, within_s=4000),
+    "excursion_time": Hold(on_probation, settings={"strategy.excursion.max_s": 300}, within_s=4000),
+    "loan_changes": Hold(open_step, lambda w: w.arm(), {"governance.approvals_required": 1}),
+    "cooldown": Hold(someone),
+    "paused": Hold(lambda w: harmed(w, 3)),
+    "resting": Hold(not_ours),
+    "out_of_bounds": Hold(lambda w: w.others("risk_max", 0.45)),
+}
+
+
+def test_the_list_has_every_guard() -> None:
+    there = set(re.findall(r'_check\(\s*"(\w+)"', inspect.getsource(guards)))
+    assert set(HOLDS) == there - {"step"}, "`step` judges a proposal, it is no state"
+
+
+@pytest.mark.parametrize("guard", HOLDS)
+def test_what_holds_the_loop_lets_go_again(guard: str) -> None:
+    hold = HOLDS[guard]
+    w = World(FLAT, seed=3, **hold.settings)
+    if guard == "loan_changes":
+        w.arm(changes=1)
+    hold.enter(w)
+    until(w, lambda w: f"guard.{guard}" in holding(w), 900)
+    hold.leave(w)
+    acts_again(w, hold.within_s)
 
 
 # ----------------------------------------------------------------------------- tools

@@ -36,6 +36,7 @@ class World(Rehearsal):
 
     def __init__(self, spec: PlantSpec | None = None, seed: int = 0, **changes: Any) -> None:
         self.text = settings_text(**{**LIVE, **changes})
+        self.bend: Callable[[Rows], Rows] | None = None  # what the way from the plant to us does to its rows
         super().__init__(Plant(seed, spec or seed_plant(), start_ms=T0), self.text.encode(), start_ms=T0)
 
     @property
@@ -51,9 +52,8 @@ class World(Rehearsal):
         rows = self.plant.run(self.values(), n)
         if self.writing:
             ahead = self.fake.wall_ms - self.fake.steady_ms
-            self._take(
-                Rows(ts_ms=rows.ts_ms + ahead, values=rows.values, means=rows.means, copies=rows.copies)
-            )
+            stamped = Rows(ts_ms=rows.ts_ms + ahead, values=rows.values, means=rows.means, copies=rows.copies)
+            self._take(self.bend(stamped) if self.bend is not None else stamped)
 
     def _take(self, rows: Rows) -> None:
         """A jump back of the stamps by more than 5 s begins a new epoch; a smaller one is left out."""
