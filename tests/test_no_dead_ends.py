@@ -84,9 +84,10 @@ STATES: dict[str, Callable[[World], None]] = {
 }
 
 
+@pytest.mark.parametrize("policy", ["adaptive", "heuristic"])
 @pytest.mark.parametrize("state", STATES)
-def test_from_every_state_it_goes_on_by_itself(state: str) -> None:
-    w = World(FLAT, seed=3)
+def test_from_every_state_it_goes_on_by_itself(state: str, policy: str) -> None:
+    w = World(FLAT, seed=3, **{"strategy.policy": policy})
     STATES[state](w)
     acts_again(w, 2400 if state in ("looking",) else ENOUGH)
 
@@ -365,11 +366,11 @@ def busy(w: World) -> None:
 
 
 def confirmed(w: World) -> None:
-    """A look from home says that what was left was better; its values are the anchor now."""
-    w.plant = _shifted(w, "risk_band", -0.04) if w.picture.life.excursion else w.plant
-    open_step(w)
-    w.plant = _shifted(w, "risk_band", -0.04)
-    until(w, lambda w: w.picture.life.last_confirm_ts_ms is not None, 6000)
+    """What is on probation is proven: its values are the anchor, to be measured afresh."""
+    on_probation(w)
+    life = w.picture.life
+    w.note({"kind": "verdict", "act": "confirm", "mode": "live", "basis": "improved",
+            "anchor": dict(life.values), "steps": [c.id for c in life.steps]})  # fmt: skip
 
 
 def over_the_limit(w: World) -> None:
