@@ -28,6 +28,7 @@ DOOR = doors.door(
 
 app = st.App(
     FRAME,
+    secrets=doors.secrets(DOOR),
     routes=web.routes(ROOT, DOOR, BASE),
     middleware=web.middleware(
         DOOR, doors.allowed_hosts(ROOT), peers=doors.governance(ROOT).proxy.peers, base=BASE

@@ -16,9 +16,9 @@ from datetime import tzinfo
 from enum import StrEnum
 from pathlib import Path
 
-from selftune import config
+from selftune import config, openid
 from selftune.book import APPROVALS, DECISIONS, EFFECTS, HISTORY, QUOTES, RISKS, SETTINGS, Chain
-from selftune.domain import Governance, Problem, Reason, StorageError
+from selftune.domain import Governance, Identity, Problem, Reason, StorageError
 from selftune.effectrows import is_known
 from selftune.files import Tail, inside, is_there, mend, opened, read_small, replace
 from selftune.gather import FILES, Gather, Moment
@@ -83,6 +83,7 @@ def checkup(path: Path) -> Checkup:
     now_ms = time.time_ns() // 1_000_000
     rate: float | None = None
     if settings is not None:
+        found += _provider(path, settings)
         rate, said = _metrics(path, settings, now_ms)
         found += [_advised(p) for p in config.advice(settings, rate)]
         found += said
@@ -111,6 +112,16 @@ def _bad(p: Problem) -> Finding:
 
 def _advised(p: Problem) -> Finding:
     return Finding(level=Level.WARNING, file=SETTINGS, item=p)
+
+
+def _provider(path: Path, s: Settings) -> list[Finding]:
+    """Sign-in by a provider, where the settings ask for it."""
+    if s.governance.identity is not Identity.OIDC:
+        return []
+    found = openid.set_up(path, os.environ)
+    if not found.problems:
+        return [Finding(level=Level.OK, file=openid.FILE, item=Reason("check.oidc_ok"))]
+    return [Finding(level=Level.FILE, file=openid.FILE, item=p) for p in found.problems]
 
 
 # ----------------------------------------------------------------------------- metrics
@@ -255,11 +266,11 @@ def _broken(chain: Chain) -> Finding:
 
 # ----------------------------------------------------------------------------- what lies about
 def _lying_about(path: Path) -> Iterator[Finding]:
-    users = path / USERS
-    if os.name == "posix" and os.path.exists(users):
-        mode = stat.S_IMODE(users.stat().st_mode)
-        if mode & 0o077:
-            yield _warn(USERS, Reason("check.users_open", {"mode": f"{mode:04o}"}))
+    for name in (USERS, openid.FILE):
+        if os.name == "posix" and os.path.exists(path / name):
+            mode = stat.S_IMODE((path / name).stat().st_mode)
+            if mode & 0o077:
+                yield _warn(name, Reason("check.users_open", {"mode": f"{mode:04o}"}))
     for folder in ("configs", "controls", "logs"):
         old = [t for t in (path / folder).glob(".*.selftune-tmp") if _age_s(t) > TEMP_AGE_S]
         if old:

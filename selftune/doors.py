@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
+from selftune import openid
 from selftune.account_book import AccountBook
 from selftune.address import is_loopback, listed
 from selftune.backoff import FILE as BACKOFF_FILE
@@ -24,6 +25,7 @@ from selftune.config import parse
 from selftune.demo import is_demo
 from selftune.domain import Identity, InputError, Role
 from selftune.files import read_small
+from selftune.openid import SetUp
 from selftune.reception import Note, Reception
 from selftune.sessions import Sessions, key_of
 from selftune.settings import SETTINGS_FILE, Governance, Settings
@@ -115,10 +117,14 @@ class OpenDoor:
 # ------------------------------------------------------------------------------- with accounts
 @dataclass(frozen=True, kw_only=True)
 class LocalDoor:
-    """People who sign in with a password. `before` says who is who until the first account exists."""
+    """People who sign in here. `before` says who is who until the first account exists.
+
+    `provider` None: with a password; else by an OpenID provider, as it is set up.
+    """
 
     before: OpenDoor
     desk: Reception
+    provider: SetUp | None = None
 
     @property
     def reception(self) -> Reception:
@@ -151,7 +157,7 @@ class LocalDoor:
 
 @dataclass(frozen=True, kw_only=True)
 class VouchedDoor:
-    """People whom somebody else recognises (a proxy, a provider); their roles stand in the account file.
+    """People whom somebody else recognises (a proxy); their roles stand in the account file.
 
     `login(headers, peer)`: under which name this request is vouched for, None = under none. Whoever has no
     account is a viewer where everybody may look. A disabled account is nobody at all.
@@ -217,10 +223,15 @@ def door(environ: Mapping[str, str], *, address: str | None, root: Path, note: N
     if g.identity is Identity.PROXY:
         login = proxy_login(g.proxy.peers, g.proxy.user_header)
         return VouchedDoor(before=before, book=book, way=Way.PROXY, login=login)
-    if g.identity is Identity.OIDC:
-        return VouchedDoor(before=before, book=book, way=Way.OIDC, login=lambda headers, peer: None)
+    provider = openid.set_up(root, environ) if g.identity is Identity.OIDC else None
     desk = Reception(book, Sessions(), Backoff(root / BACKOFF_FILE), note)
-    return LocalDoor(before=before, desk=desk)
+    return LocalDoor(before=before, desk=desk, provider=provider)
+
+
+def secrets(door: Door) -> dict[str, Any] | None:
+    """What Streamlit must know to send people to the provider; None where nobody is sent."""
+    found = door.provider if isinstance(door, LocalDoor) else None
+    return {"auth": found.provider.auth()} if found and found.provider else None
 
 
 def _role(environ: Mapping[str, str], *, demo: bool) -> Role:

@@ -88,6 +88,15 @@ class Reception:
                    "address": address})  # fmt: skip
         return token
 
+    def turned_away(self, login: str, *, how: str, address: str) -> None:
+        """Somebody whose identity was proven by `how` and who has no place here; on record, so that they
+        can be given one."""
+        accounts = self.book.look().accounts
+        known = accounts.known_as(login) if accounts else None
+        if self._may_write():
+            self._say({"kind": "signin_failed", "by": known.name if known else "", "role": "", "how": how,
+                       "login": login, "known": known is not None, "address": address})  # fmt: skip
+
     def _refused(self, known: Account | None, name: str, address: str) -> Answer:
         wait_s = self.backoff.failed(name, address)
         if self._may_write():

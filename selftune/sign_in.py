@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from starlette.concurrency import run_in_threadpool
@@ -18,7 +19,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import BaseRoute, Route
 from starlette.types import Scope
 
-from selftune import sign_in_page
+from selftune import oidc, openid, sign_in_page
 from selftune.domain import Role
 from selftune.doors import DEMO_COOKIE, SESSION_COOKIE, Door, LocalDoor, OpenDoor, cookie
 from selftune.reception import Answer, Outcome, Reception
@@ -26,12 +27,22 @@ from selftune.sessions import LONGEST_S
 from selftune.sign_in_page import Notice
 from selftune.view import Visitor, Way
 
-LANGUAGE_COOKIE, FORM_COOKIE = "selftune_language", "selftune_form"
+LANGUAGE_COOKIE, FORM_COOKIE, BACK_COOKIE = "selftune_language", "selftune_form", "selftune_back"
+BACK_S = 15 * 60  # for somebody to sign in at the provider and come back
 LANGUAGES = ("ko", "en")
 BODY_BYTES = 8 * 1024
 _SECRET = secrets.token_bytes(32)  # signs the forms of this process
 # What anybody may ask for: Streamlit's own code, health, and the way in. No data of the root.
-_FREE = ("/healthz", "/readyz", "/sign-in", "/sign-out", "/session", "/favicon.png", "/favicon.ico")
+_FREE = (
+    "/healthz",
+    "/readyz",
+    "/sign-in",
+    "/sign-in/start",
+    "/sign-out",
+    "/session",
+    "/favicon.png",
+    "/favicon.ico",
+)
 _FREE_BELOW = (
     "/language/",
     "/static/",
@@ -99,8 +110,10 @@ def routes(door: Door, base: str) -> list[BaseRoute]:
     if door.reception is not None:
         found += [
             Route(f"{base}/sign-in", pages.form, methods=["GET"]),
-            Route(f"{base}/sign-in", pages.enter, methods=["POST"]),
             Route(f"{base}/sign-out", pages.leave, methods=["POST"]),
+            Route(f"{base}/sign-in/start", pages.start, methods=["GET"])
+            if pages.provider is not None
+            else Route(f"{base}/sign-in", pages.enter, methods=["POST"]),
         ]
     before = door.before if isinstance(door, LocalDoor) else door
     if isinstance(before, OpenDoor) and before.demo:
@@ -114,6 +127,7 @@ class Pages:
     def __init__(self, door: Door, base: str) -> None:
         self.door, self.base = door, base
         self.path = base or "/"
+        self.provider = door.provider if isinstance(door, LocalDoor) else None
 
     @property
     def desk(self) -> Reception:
@@ -145,9 +159,43 @@ class Pages:
             return self._page(request, back=back, notice=Notice(answer.outcome.value), name=name,
                               answer=answer, status=_STATUS[answer.outcome])  # fmt: skip
         self._end(request)
+        return self._welcomed(request, answer.token, back)
+
+    # --------------------------------------------------------------------------- by a provider
+    async def start(self, request: Request) -> Response:
+        """Sends a person on to the provider, and remembers where they were."""
+        if self.provider is None or self.provider.provider is None:
+            return RedirectResponse(f"{self.base}/sign-in", 303, headers=_no_store())
+        response = RedirectResponse(oidc.start(self.base), 303, headers=_no_store())
+        response.set_cookie(
+            BACK_COOKIE, self._inside(request.query_params.get("back")), max_age=BACK_S, path=self.path,
+            httponly=True, samesite="lax", secure=request.url.scheme == "https",
+        )  # fmt: skip
+        return response
+
+    async def answered(self, request: Request, claims: Mapping[str, Any] | None) -> Response:
+        """What follows the provider's answer: in, or why not. Who may come in says the account file."""
+        provider = self.provider.provider if self.provider is not None else None
+        login = openid.known_as(claims, provider) if claims is not None and provider is not None else None
+        back = request.cookies.get(BACK_COOKIE)
+        if login is None:
+            return self._page(request, back=back, notice=Notice.PROVIDER, status=403)
+        accounts, address = self.desk.book.look().accounts, request.client.host if request.client else ""
+        account = accounts.known_as(login) if accounts is not None else None
+        if account is None or account.disabled:
+            await run_in_threadpool(self.desk.turned_away, login, how="oidc", address=address)
+            return self._page(request, back=back, notice=Notice.UNKNOWN, status=403, name=login)
+        await run_in_threadpool(self._end, request)
+        token = await run_in_threadpool(self.desk.welcome, account, how="oidc", address=address)
+        response = self._welcomed(request, token, back)
+        response.delete_cookie(BACK_COOKIE, path=self.path, httponly=True, samesite="lax")
+        return response
+
+    def _welcomed(self, request: Request, token: str, back: str | None) -> Response:
+        """On to where they were, with the session in a cookie that no script can read."""
         response = RedirectResponse(self._inside(back), 303, headers=_no_store())
         response.set_cookie(
-            SESSION_COOKIE, answer.token, max_age=round(LONGEST_S), path=self.path, httponly=True,
+            SESSION_COOKIE, token, max_age=round(LONGEST_S), path=self.path, httponly=True,
             samesite="lax", secure=request.url.scheme == "https",
         )  # fmt: skip
         return response
@@ -193,6 +241,11 @@ class Pages:
         path = safe_path(back)
         return path if path.startswith(f"{self.base}/") else f"{self.base}/"
 
+    def _whom_to_ask(self) -> tuple[str, ...]:
+        """Who manages accounts: told only to somebody whose identity was proven."""
+        accounts = self.desk.book.look().accounts
+        return tuple(a.name for a in accounts.able(Role.ADMIN)) if accounts else ()
+
     def _page(
         self, request: Request, *, back: str | None, notice: Notice | None, status: int = 200,
         name: str = "", answer: Answer | None = None,
@@ -207,7 +260,8 @@ class Pages:
             lang, base=self.base, back=self._inside(back), token=_token(seed), notice=notice, name=name,
             wait_s=answer.wait_s if answer else 0.0, problems=self.desk.book.look().problems,
             visitor=visitor if visitor is not None and visitor.signed_in else None,
-            may_look=before is not None and before.public() is not None,
+            may_look=before is not None and before.public() is not None, provider=self.provider,
+            ask=self._whom_to_ask() if notice is Notice.UNKNOWN else (),
         )  # fmt: skip
         headers = dict(sign_in_page.HEADERS)
         if answer is not None and answer.wait_s > 0:

@@ -10,10 +10,12 @@ from urllib.parse import quote
 
 from selftune import catalogue
 from selftune.domain import Problem, Role
+from selftune.openid import SetUp
 from selftune.view import Visitor
-from selftune.wording import plain, render
+from selftune.wording import plain, render, sentence
 
 COMMAND = "python -m selftune users add {name} --role operator"
+BY_MAIL = " --no-password --login kim@example.org"
 HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -33,6 +35,9 @@ class Notice(StrEnum):
     AGAIN = "again"
     OUT = "out"
     ENDED = "ended"
+    PROVIDER = "provider"  # the provider's answer was none, or proves nobody
+    UNKNOWN = "unknown"  # proven by the provider, but without an account here
+    SETUP = "setup"  # the provider is not set up
 
 
 _QUIET = (Notice.OUT, Notice.ENDED, Notice.NOBODY)  # said, but not as an error
@@ -70,7 +75,7 @@ nav a[aria-current]{font-weight:700;color:inherit;text-decoration:none}
 def page(
     lang: str, *, base: str, back: str, token: str, notice: Notice | None, name: str = "",
     wait_s: float = 0.0, problems: Sequence[Problem] = (), visitor: Visitor | None = None,
-    may_look: bool = False,
+    may_look: bool = False, provider: SetUp | None = None, ask: Sequence[str] = (),
 ) -> str:  # fmt: skip
     """The whole page. `visitor`: who is signed in already; `may_look`: everybody may look without it."""
     say = _Say(lang)
@@ -78,10 +83,19 @@ def page(
         title, body = say("signin.title_in"), _signed_in(say, base, back, visitor)
     else:
         title = say("signin.title")
-        body = _form(say, base, back, token, name) if notice is not Notice.NOBODY else _first(say)
+        if provider is not None and provider.provider is None and notice is not Notice.BROKEN:
+            notice, problems = Notice.SETUP, provider.problems
+        body = _first(say, mail=provider is not None)
+        if notice is not Notice.NOBODY:
+            body = (
+                _form(say, base, back, token, name)
+                if provider is None
+                else _provider(say, base, back, provider)
+            )
         if may_look and notice is not Notice.BROKEN:
             body += f'<p class="more"><a href="{escape(back)}">{say("signin.look")}</a></p>'
-    return _document(say, title, _notice(say, notice, wait_s, problems) + body + _languages(say, base, back))
+    said = _notice(say, notice, wait_s, problems, login=name, ask=ask)
+    return _document(say, title, said + body + _languages(say, base, back))
 
 
 def closed(lang: str) -> str:
@@ -97,10 +111,10 @@ class _Say:
     def __init__(self, lang: str) -> None:
         self.lang = lang
 
-    @property
-    def command(self) -> str:
-        """The one command that makes the first account."""
-        return COMMAND.format(name="이름" if self.lang == "ko" else "NAME")
+    def command(self, *, mail: bool) -> str:
+        """The one command that makes the first account; `mail`: of somebody whom a provider recognises."""
+        command = COMMAND.format(name="이름" if self.lang == "ko" else "NAME")
+        return command + (BY_MAIL if mail else "")
 
     def __call__(self, key: str, **params: Any) -> str:
         return escape(render(key, params, self.lang, catalogue.load()))
@@ -123,8 +137,19 @@ def _form(say: _Say, base: str, back: str, token: str, name: str) -> str:
     )
 
 
-def _first(say: _Say) -> str:
-    command = f"<pre><code>{escape(say.command)}</code></pre>"
+def _provider(say: _Say, base: str, back: str, provider: SetUp) -> str:
+    if provider.provider is None:
+        return ""
+    link = f"{base}/sign-in/start?back={quote(back, safe='/')}"
+    return (
+        f"<p>{say('signin.provider_what')}</p>"
+        f'<a class="go" href="{escape(link)}">{say("signin.provider")}</a>'
+        f'<p class="more">{say("signin.provider_help")}</p>'
+    )
+
+
+def _first(say: _Say, *, mail: bool) -> str:
+    command = f"<pre><code>{escape(say.command(mail=mail))}</code></pre>"
     return f"<p>{say('signin.first')}</p>{command}<p>{say('signin.first_then')}</p>"
 
 
@@ -138,10 +163,15 @@ def _signed_in(say: _Say, base: str, back: str, visitor: Visitor) -> str:
     )
 
 
-def _notice(say: _Say, notice: Notice | None, wait_s: float, problems: Sequence[Problem]) -> str:
+def _notice(
+    say: _Say, notice: Notice | None, wait_s: float, problems: Sequence[Problem], *, login: str = "",
+    ask: Sequence[str] = (),
+) -> str:  # fmt: skip
     if notice is None:
         return ""
-    text = say(f"signin.notice_{notice.value}", wait_s=wait_s)
+    text = say(f"signin.notice_{notice.value}", wait_s=wait_s, login=login, who=", ".join(ask) or None)
+    if notice is Notice.SETUP and problems:
+        text += " " + escape(sentence(problems[0], say.lang, catalogue.load()))
     if notice is Notice.BROKEN and problems:
         where = problems[0]
         text += " " + say("signin.broken_where", file=where.file, line=where.line)

@@ -29,9 +29,8 @@ class Way(StrEnum):
 
     OPEN = "open"  # by what `up` was started with, or as one of the public
     DEMO = "demo"  # chosen in the demo's role switcher
-    ACCOUNT = "account"  # signed in with a password
+    ACCOUNT = "account"  # signed in, with a password or by a provider
     PROXY = "proxy"  # by a trusted proxy in front
-    OIDC = "oidc"  # by a sign-in provider
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from selftune import sign_in
 from selftune.address import client_behind, is_loopback, listed
 from selftune.domain import Role
-from selftune.doors import Door, OpenDoor, allowed_hosts, door, host_name
+from selftune.doors import Door, LocalDoor, OpenDoor, allowed_hosts, door, host_name
+from selftune.oidc import ProviderAnswers
 from selftune.sign_in import LANGUAGE_COOKIE, LANGUAGES, safe_path
 from selftune.sockets import WatchedSocket
 from selftune.view import Visitor, Way
@@ -259,7 +260,14 @@ def middleware(
         Middleware(HostGuard, allowed=allowed),
         Middleware(NoUploads),
         Middleware(IdentityFeed, door=door, base=base),
+        *_provider_answers(door, base),
     ]
+
+
+def _provider_answers(door: Door, base: str) -> list[Middleware]:
+    if not isinstance(door, LocalDoor) or door.provider is None:
+        return []
+    return [Middleware(ProviderAnswers, answer=sign_in.Pages(door, base).answered, base=base)]
 
 
 __all__ = [

@@ -15,7 +15,7 @@ from selftune.domain import Role
 from selftune.doors import Door, LocalDoor
 from selftune.markup import as_typed, block, safe
 from selftune.sessions import WARN_S
-from selftune.sign_in_page import COMMAND
+from selftune.sign_in_page import BY_MAIL, COMMAND
 from selftune.view import Visitor, Way
 
 _LINK = (
@@ -69,7 +69,8 @@ def _unnamed(visitor: Visitor, door: Door | None, say: Say) -> None:
     elif visitor.way is not Way.DEMO:
         st.write(say("side.role_of_up" if visitor.role is not Role.VIEWER else "side.no_accounts"))
         name = "이름" if say.language == "ko" else "NAME"
-        st.code(COMMAND.format(name=name), language=None, wrap_lines=True)
+        command = COMMAND.format(name=name) + (BY_MAIL if door.provider is not None else "")
+        st.code(command, language=None, wrap_lines=True)
 
 
 def _roles(visitor: Visitor, say: Say) -> str:

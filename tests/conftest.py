@@ -63,6 +63,7 @@ SLOW = {
     "test_ledger",
     "test_loop",
     "test_no_dead_ends",
+    "test_oidc",
     "test_raw_socket",
     "test_rotation",
     "test_samples",

@@ -39,7 +39,7 @@ LAYERS: dict[int, list[str]] = {
         files locks parts catalogue house
         source ranges samples
         stores ledger
-        account_book passwords sessions backoff reception
+        account_book passwords sessions backoff reception openid
     """.split(),
     3: """
         plants simulate tuned demo
@@ -54,7 +54,7 @@ LAYERS: dict[int, list[str]] = {
     4: """
         chart_kit chart_parts charts effect_charts
         view desk office ui web frame switch
-        doors sockets sign_in sign_in_page whoami
+        oidc doors sockets sign_in sign_in_page whoami
         needs past trends
         revision_text backtest_view backtest_text backtest_charts
         deskwork trying markup card_text event_text report
@@ -77,7 +77,10 @@ CORE_LIBRARIES = {"numpy", "scipy", "yaml"}  # of scipy: scipy.special only
 YAML_ALONE = {"settings_yaml", "config"}  # the core modules that parse the text of the settings
 
 STREAMLIT_WHOLE = {"ui", "frame", "deskwork", "switch", "whoami", "trying"}
-STREAMLIT_PARTS = {"sockets": ("streamlit.proto",)}  # ASGI parts, no widgets
+STREAMLIT_PARTS = {  # ASGI parts, no widgets
+    "oidc": ("streamlit.auth_util", "streamlit.errors", "streamlit.web"),
+    "sockets": ("streamlit.proto",),
+}
 HEAVY_FOR_THE_LOOP = ("pandas", "scipy.stats", "streamlit", "pyarrow", "altair", "matplotlib")
 
 
