@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC
 from itertools import pairwise
 from pathlib import Path
 
 from selftune.backtest_data import Handle, Recorded
-from selftune.backtest_pool import Say
+from selftune.backtest_entries import Entry
+from selftune.backtest_pool import Say, spread
+from selftune.backtest_result import Outcome
+from selftune.backtest_score import choices, outcome, seen_windows
 from selftune.backtest_story import Story, Wanted
 from selftune.book import HISTORY
 from selftune.coarse import BIN_MS, LATE_MS, Coarse
@@ -203,3 +207,16 @@ def told(stories: Sequence[Story]) -> Story:
     for s in stories:
         whole.add(s)
     return whole
+
+
+# ----------------------------------------------------------------------------- all of them
+def replay_all(data: Handle, found: list[Entry], executor: Executor | None, say: Say) -> list[Outcome]:
+    """The outcome of each, in their order."""
+    per = [legs(data, e.raw, e.settings) for e in found]
+    stories = iter(spread(walked, [leg for group in per for leg in group], executor, say))
+    record, outcomes = data.get(), []
+    for e, group in zip(found, per, strict=True):
+        story = told([next(stories) for _ in group])
+        seen = seen_windows(record.bins, record.events, record.regimes_ms, e.settings)
+        outcomes.append(outcome(e.who, seen, story, choices(seen, ())))
+    return outcomes

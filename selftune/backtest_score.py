@@ -29,6 +29,7 @@ from selftune.backtest_result import (
 from selftune.backtest_story import Story, Wanted
 from selftune.coarse import Coarse
 from selftune.domain import RuleEvent
+from selftune.gaps import QuietWindow
 from selftune.health import pace_of
 from selftune.objective import objective_score
 from selftune.quiet import LOOK_BACK_S, quiet_windows
@@ -99,29 +100,36 @@ class Seen:
         return tuple(here)
 
 
+def all_quiet(
+    bins: Coarse, events: Sequence[RuleEvent], regimes_ms: Sequence[int], settings: Settings
+) -> list[QuietWindow]:
+    """The quiet windows of the whole record, oldest first, in pieces that a cycle would look back on."""
+    none = Series.empty(settings.metrics)
+    return [
+        w
+        for a, b in _pieces(bins)
+        for w in quiet_windows(
+            none, bins.between(a, b), _around(events, a, b, settings), settings, regimes_ms=regimes_ms
+        )
+    ]
+
+
 def seen_windows(
     bins: Coarse, events: Sequence[RuleEvent], regimes_ms: Sequence[int], settings: Settings
 ) -> Seen:
-    """The quiet windows of the whole record, in pieces that a cycle would look back on."""
+    """The record's quiet windows, scored."""
     rules = tuple(settings.rules)
-    starts, ends, scores, places, regimes = [], [], [], [], []
     numbers: dict[Place, int] = {}
-    for a, b in _pieces(bins):
-        near = _around(events, a, b, settings)
-        for w in quiet_windows(
-            Series.empty(settings.metrics), bins.between(a, b), near, settings, regimes_ms=regimes_ms
-        ):
-            score = objective_score(settings, {m: s.mean for m, s in w.stats.items()})
-            if score is None:
-                continue
-            place = tuple(round(w.values[r], settings.resolution) for r in rules)
-            starts.append(w.start_ms)
-            ends.append(w.end_ms)
-            scores.append(score)
-            regimes.append(w.regime)
-            places.append(numbers.setdefault(place, len(numbers)))
+    rows: list[tuple[int, int, float, int, int]] = []
+    for w in all_quiet(bins, events, regimes_ms, settings):
+        score = objective_score(settings, {m: s.mean for m, s in w.stats.items()})
+        if score is None:
+            continue
+        place = tuple(round(w.values[r], settings.resolution) for r in rules)
+        rows.append((w.start_ms, w.end_ms, score, numbers.setdefault(place, len(numbers)), w.regime))
+    start, end, scores, places, regimes = zip(*rows, strict=True) if rows else ((), (), (), (), ())
     return Seen(
-        rules=rules, start_ms=np.array(starts, np.int64), end_ms=np.array(ends, np.int64),
+        rules=rules, start_ms=np.array(start, np.int64), end_ms=np.array(end, np.int64),
         score=np.array(scores, float), place=np.array(places, np.int64), regime=np.array(regimes, np.int64),
         places=tuple(numbers), reach_ms=LOOK_BACK_S * pace_of(settings) * 1000, decimals=settings.resolution,
     )  # fmt: skip

@@ -52,7 +52,10 @@ class PlantStream:
 
     def take(self, rows: Rows) -> None:
         """Add what the plant has written since."""
-        new = rows.series()
+        self.add(rows.series())
+
+    def add(self, new: Series) -> None:
+        """Add samples that follow those at hand."""
         if not len(new):
             return
         ts = np.concatenate([self.series.ts_ms, new.ts_ms])

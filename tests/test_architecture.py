@@ -30,7 +30,7 @@ LAYERS: dict[int, list[str]] = {
         plan picture seen watch cycle acts acting hands proposed
         suggesting
         drafting reach readiness track
-        backtest_request backtest_result backtest_story backtest_score
+        backtest_request backtest_result backtest_story backtest_score backtest_entries backtest_response
         decision_lines whereabouts cards timeline
         wording korean
         address access accounts
@@ -46,7 +46,8 @@ LAYERS: dict[int, list[str]] = {
         runtime loop up supervisor lifeline
         revising standing reviewing
         rehearsal
-        backtest backtest_data backtest_pool backtest_replay backtest_runs backtest_job
+        backtest backtest_data backtest_pool backtest_replay backtest_closed backtest_simulate
+        backtest_sweep backtest_runs backtest_job
         backtest_desk
         cli cli_backtest cli_check cli_hands cli_review cli_status cli_users cli_words __main__
         checkup status sweep

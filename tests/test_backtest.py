@@ -14,10 +14,11 @@ import pytest
 
 from selftune import backtest_runs as runs
 from selftune import standing
-from selftune.backtest import entries, replay_all, run
+from selftune.backtest import run
 from selftune.backtest_data import Handle, read_record, read_samples
+from selftune.backtest_entries import entries
 from selftune.backtest_pool import pool, quiet
-from selftune.backtest_replay import Leg, walked
+from selftune.backtest_replay import Leg, replay_all, walked
 from selftune.backtest_request import Candidate, Request
 from selftune.backtest_result import Result, Support
 from selftune.backtest_story import Story
