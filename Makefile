@@ -4,6 +4,7 @@
 # make check  format, lint, types and the fast tests
 # make bench  every benchmark beside its peers: about 20 minutes on two idle cores; QUICK=1: about 4, rough
 # make example  a real service under a real load, tuned from practice to a loan and back: about 17 minutes (needs Chromium)
+# make dist   sdist and wheel into dist/
 # make soak   days of the loop on simulated systems; minutes of work
 #
 # PYTHON=python3.12 make test   uses another interpreter for a new .venv (3.11 or newer).
@@ -14,7 +15,7 @@ PYTEST := $(PY) -m pytest -n auto
 
 export PYTHONUTF8 := 1
 
-.PHONY: run test check bench soak shots example clean
+.PHONY: run test check bench soak shots example dist clean
 
 run: .venv/ready
 	$(PY) -m selftune up
@@ -54,6 +55,9 @@ soak: .venv/ready-dev
 
 example: .venv/ready
 	$(PY) -m examples.live_service.story
+
+dist: .venv/ready-dev
+	$(PY) -m build --outdir dist .
 
 shots: .venv/ready-dev
 	$(PY) -m tests.browser.shots

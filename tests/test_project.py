@@ -82,7 +82,7 @@ def test_readme_says_first_what_it_never_does() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="make and bash are not promised on Windows")
-@pytest.mark.parametrize("target", ["run", "test", "check", "bench", "soak", "example", "shots"])
+@pytest.mark.parametrize("target", ["run", "test", "check", "bench", "soak", "example", "shots", "dist"])
 def test_make_knows_its_targets(target: str) -> None:
     subprocess.run(["make", "-n", target], cwd=CHECKOUT, check=True, capture_output=True, timeout=30)
 

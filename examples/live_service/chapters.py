@@ -70,7 +70,7 @@ def review(story: Story) -> None:
 
 def better(story: Story) -> None:
     """Live: it ends nearer to its targets than the service that nobody touches"""
-    story.happens("the loop moves a rule", story.moves, 120, lambda e: _event(e[0]))
+    story.happens("the loop moves a rule", story.steps, 120, lambda e: _event(e[0]))
     story.stage.wait_for(SHIFT_S)
     end = time.time()
     found = checks.beside(story.tuned, story.untouched, end - LAST_S, end)
@@ -98,7 +98,7 @@ def follows(story: Story) -> None:
     """The load shifts: it follows, and a kill in mid-observation loses nothing"""
     story.stage.leave_a_copy()
     begun = time.time()
-    story.happens("it moves a rule again", lambda: story.moves(begun), 120, lambda e: _event(e[0]))
+    story.happens("it moves a rule again", lambda: story.steps(begun), 120, lambda e: _event(e[0]))
     _killed(story, begun)
     story.stage.wait_for(FOLLOWED_S)
     end = time.time()

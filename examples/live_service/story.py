@@ -114,6 +114,10 @@ class Story:
         events = self.tuned.lines(HISTORY)
         return [e for e in events if e["actor"] == actor and seconds(e["ts"]) >= since]
 
+    def steps(self, since: float = 0.0) -> list[dict[str, Any]]:
+        """Of those the steps forward: no way back, no look."""
+        return [e for e in self.moves(since) if e["kind"] == "change"]
+
     def governance(self, kind: str, since: float = 0.0) -> list[dict[str, Any]]:
         """Records of this kind in the governance chain."""
         return [g for g in self.tuned.lines(APPROVALS) if g["kind"] == kind and seconds(g["ts"]) >= since]
