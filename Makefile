@@ -3,7 +3,7 @@
 # make shots  pictures of every page into shots/ (needs Chromium)
 # make check  format, lint, types and the fast tests
 # make bench  every benchmark beside its peers: about 20 minutes on two idle cores; QUICK=1: about 4, rough
-# make example  a real service under a real load, tuned from practice to a loan and back: about 17 minutes (needs Chromium)
+# make example  a real service under a real load, tuned from practice to a loan and back: about 18 minutes (needs Chromium)
 # make dist   sdist and wheel into dist/
 # make soak   days of the loop on simulated systems; minutes of work
 #

@@ -1,6 +1,6 @@
 """The parts of examples/live_service: the service, its adapter, the load, and how the story judges.
 
-The story itself is `make example` (about 17 minutes); here each part does its job once, on loopback.
+The story itself is `make example` (about 18 minutes); here each part does its job once, on loopback.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from selftune.config import parse
 if TYPE_CHECKING:
     from examples.live_service.story import Story
 
-PRACTICE_S, SHIFT_S, FOLLOWED_S, LOAN_END_S = 90.0, 450.0, 700.0, 960.0
+PRACTICE_S, SHIFT_S, FOLLOWED_S, LOAN_END_S = 90.0, 450.0, 750.0, 1010.0
 LAST_S = 90.0  # what counts as the end of a stretch
-LOAD = {"rate": 60.0, "shift_at": SHIFT_S, "shift_rate": 90.0}  # requests a second
+LOAD = {"rate": 60.0, "shift_at": SHIFT_S, "shift_rate": 100.0}  # requests a second
 RULE = "cache_ttl_s"
 WORSE, FORBIDDEN = 0.4, 6.2  # what somebody sets by hand: the value out of the box; far too old answers
 HARD_WITHIN_S = 25.0  # the answers must grow old first, then the mean of some seconds must be beyond
