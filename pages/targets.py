@@ -226,7 +226,8 @@ def metric_fields(f: Fields, s: Settings, m: str, target: Target) -> None:
     warns = [side, *([other] if warn is not None and getattr(warn, other) is not None else [])]
     hard = [k for k in ("max", "min") if (k == "max") is falls or hard_path(m, k) in hard_values(s)]
     with st.container(border=True, key=f"targets_metric_{f.work.turn}_{m}"):
-        st.html(block(f"<h3>{safe(say.metric(m))} <code>{safe(m)}</code></h3>"))
+        plain = "" if say.metric(m) == m else f"{safe(say.metric(m))} "  # a name of their own needs no second
+        st.html(block(f"<h3>{plain}<code>{safe(m)}</code></h3>"))
         columns = iter(st.columns(len(sides) + len(warns) + len(hard) + 2, vertical_alignment="bottom"))
         for k, v in sides:
             with next(columns):

@@ -217,6 +217,7 @@ def base_config(look: Look) -> JsonDict:
             "tickCount": 4 if look.narrow else 8,
             "labelFlush": True,
             "labelOverlap": True,
+            "labelSeparation": 6,
             "labelBound": True,
         },
         "axisY": {"domain": False, "ticks": False, "tickCount": 3},
@@ -283,13 +284,15 @@ def span_text(start_ms: int, end_ms: int, zone: str) -> str:
 
 
 def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
-    """A number for people: '0.068', '−0.008', '1,204'; '–' where there is none."""
+    """A number for people: '0.068', '−0.008', '80.7', '25', '1,204'; '–' where there is none."""
     if value is None or not np.isfinite(value):
         return "–"
     if abs(value) >= 1000:
         digits = 0
     elif abs(value) >= 100:
         digits = min(digits, 1)
+    elif abs(value) >= 10:
+        digits = 0 if value == int(value) else min(digits, 1)
     if abs(value) < 0.5 * 10**-digits:  # "−0.000" would say a direction that the figures do not show
         value = 0.0
     text = f"{value:+,.{digits}f}" if sign and value else f"{value:,.{digits}f}"

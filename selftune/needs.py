@@ -25,6 +25,7 @@ from selftune.view import BannerView, DataAge, LoopState
 from selftune.whereabouts import watches, where
 
 SCORE_STEP_MS = 300_000
+SCORE_POINTS = 40  # of a short history at least, down to the bins themselves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,10 +134,17 @@ def _of_the_picture(p: Picture) -> list[Need]:
     return found
 
 
-def score_line(coarse: Coarse, settings: Settings, step_ms: int = SCORE_STEP_MS) -> ScoreLine:
-    """The score of each stretch of `step_ms` of the coarse history, at the middle of the stretch."""
+def score_line(coarse: Coarse, settings: Settings, step_ms: int | None = None) -> ScoreLine:
+    """The score of each stretch of `step_ms` of the coarse history, at the middle of the stretch.
+
+    Without `step_ms` five minutes, and shorter ones while there are few of them.
+    """
     if not len(coarse):
         return ScoreLine(t_ms=(), score=())
+    if step_ms is None:
+        whole_ms = int(coarse.start_ms[-1] - coarse.start_ms[0])
+        fine = whole_ms // SCORE_POINTS // coarse.bin_ms * coarse.bin_ms
+        step_ms = max(coarse.bin_ms, min(SCORE_STEP_MS, fine))
     starts, first = np.unique(coarse.start_ms // step_ms * step_ms, return_index=True)
     means = {}
     for m in settings.targets:

@@ -147,6 +147,7 @@ class _Index:
 
     change: Mapping[str, Change]  # event key -> its change
     evaluation: Mapping[str, Decision]  # change id -> first verdict
+    ending: Mapping[str, Decision]  # change id -> what confirmed it, or took it back, together with others
     decision: Mapping[str, Decision]
     gone: frozenset[str]
     revertible: frozenset[str]
@@ -201,6 +202,7 @@ def _index(p: Picture) -> _Index:
             for d in records.decisions
             if d.kind == "verdict" and d.act == "evaluate"
         },
+        ending={i: d for d in records.decisions for i in _ended_by(d)},
         decision={d.id: d for d in records.decisions},
         gone=frozenset(gone),
         revertible=frozenset(e.key for e in hands.revertible(p)),
@@ -209,6 +211,14 @@ def _index(p: Picture) -> _Index:
         quotes=_by_effect(records.quotes),
         warnings=_by_effect(records.warnings),
     )
+
+
+def _ended_by(d: Decision) -> list[str]:
+    """The changes that this decision ended: confirmed in one, or taken back in one."""
+    if d.act == "return" and d.applied:
+        return keys_of(d.data.get("undoes"))
+    restored = d.act == "look" and d.data.get("result") in ("restore", "equal")
+    return keys_of(d.data.get("steps")) if d.act == "confirm" or restored else []
 
 
 def _by_effect(records: Sequence[T]) -> dict[str, list[T]]:
@@ -231,7 +241,7 @@ def _entry(p: Picture, e: RuleEvent, index: _Index) -> Entry:
     if verdict is None and row is not None and row.verdict in Verdict.__members__:
         verdict = Verdict(str(row.verdict))
     rule = p.settings.rules.get(e.rule)
-    reasons = record or decision
+    mark = _mark(e, change, verdict, index)
     return Entry(
         key=e.key,
         ts_ms=e.ts_ms,
@@ -242,18 +252,32 @@ def _entry(p: Picture, e: RuleEvent, index: _Index) -> Entry:
         new=e.new,
         raw_new=e.raw_new,
         kind=change.kind if change else None,
-        mark=_mark(e, change, verdict, index),
+        mark=mark,
         verdict=verdict,
         note=e.note,
         decision=e.decision,
         known=rule is not None,
         outside=rule is not None and e.new is not None and rule.clip(e.new) != e.new,
-        reasons=reasons_of(reasons.data.get("reasons")) if reasons else (),
+        reasons=_why(change, mark, record or decision, index),
         quotes=tuple(index.quotes.get(e.key, ())),
         warnings=tuple(index.warnings.get(e.key, ())),
         deltas=_deltas(p, record, row),
         revertible=e.key in index.revertible,
     )
+
+
+def _why(change: Change | None, mark: Mark, judged: Decision | None, index: _Index) -> tuple[Reason, ...]:
+    """Why it is marked so: by its own verdict, or by what ended the excursion that it was part of.
+
+    "Confirmed, because it is too early to say" is what a reader would see otherwise.
+    """
+    own = {Mark.CONFIRMED: Verdict.IMPROVED, Mark.ROLLED_BACK: Verdict.WORSENED}.get(mark)
+    end = index.ending.get(change.id) if change is not None and own is not change.verdict else None
+    if own is None or end is None:
+        return reasons_of(judged.data.get("reasons")) if judged else ()
+    how = {"return": "returned", "look": str(end.data.get("result"))}.get(end.act or "", "together")
+    whole = Reason(f"ended.{how}")
+    return (whole,) if how in ("restore", "equal") else (whole, *reasons_of(end.data.get("reasons")))
 
 
 def _mark(e: RuleEvent, change: Change | None, verdict: Verdict | None, index: _Index) -> Mark:

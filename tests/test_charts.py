@@ -200,3 +200,18 @@ def test_few_samples_stay_as_they_are() -> None:
     b = downsample(s, ("m", "absent"), T0, T0 + 1000)
     assert b.t_ms.tolist() == [T0, T0 + 200] and b.mean["m"].tolist() == [1.0, 2.0]
     assert np.isnan(b.mean["absent"]).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0684, "0.068"),
+        (9.8765, "9.877"),
+        (25.0, "25"),
+        (80.659, "80.7"),
+        (-31.25, "−31.2"),
+        (1204.4, "1,204"),
+    ],
+)
+def test_a_figure_has_as_many_decimals_as_it_needs(value: float, shown: str) -> None:
+    assert number(value) == shown

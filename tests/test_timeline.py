@@ -57,6 +57,32 @@ def test_each_ending_has_its_mark(story: Story) -> None:
     assert mark_of(story, event) is Mark.CONFIRMED
 
 
+def test_what_ended_the_excursion_is_the_reason_of_its_steps(story: Story) -> None:
+    """ "Confirmed: too early to say" would contradict itself: its own verdict is not why it stays."""
+    step = story.at(100).step("risk_max", 0.33)
+    event = key_of(story)
+    story.at(200).verdict(step, "NEUTRAL", reasons=[{"code": "not_proven", "params": {}}])
+    assert codes_of(story, event) == ["not_proven"]
+    story.at(300).say("verdict", "confirm", basis="improved", anchor={"risk_max": 0.33}, steps=[step],
+                      reasons=[{"code": "score_gain", "params": {}}])  # fmt: skip
+    assert codes_of(story, event) == ["ended.together", "score_gain"]
+
+
+def test_a_step_that_went_back_with_others_says_so(story: Story) -> None:
+    step = story.at(100).step("risk_max", 0.33)
+    event = key_of(story)
+    story.at(200).verdict(step, "NEUTRAL", reasons=[{"code": "not_proven", "params": {}}])
+    story.at(300).back("budget", {"risk_max": 0.35}, reasons=[{"code": "excursion.time", "params": {}}])
+    assert mark_of(story, event) is Mark.ROLLED_BACK
+    assert codes_of(story, event) == ["ended.returned", "excursion.time"]
+
+
+def codes_of(story: Story, key: str) -> list[str]:
+    e = entry_of(seen(story), key)
+    assert e is not None
+    return [r.code for r in e.reasons]
+
+
 def test_harm_that_went_back(story: Story) -> None:
     story.at(100).harmed("risk_max", 0.33)
     assert mark_of(story, "e1") is Mark.ROLLED_BACK

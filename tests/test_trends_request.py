@@ -55,6 +55,11 @@ def test_score_line_weighs_bins_by_their_samples() -> None:
     assert line.score == pytest.approx(alone.score) and len(line.score) == 1
 
 
+def test_score_line_of_minutes_has_more_than_a_few_points() -> None:
+    line = score_line(coarse([0.5] * 60, [50] * 60), settings_with())
+    assert len(line.t_ms) == 60, "ten minutes, bin by bin"
+
+
 def test_score_line_of_nothing() -> None:
     assert score_line(Coarse.empty(), settings_with()).covers_s == 0
     assert score_line(coarse([float("nan")], [0]), settings_with()).score == [None]
