@@ -16,7 +16,8 @@ from datetime import tzinfo
 from enum import StrEnum
 from pathlib import Path
 
-from selftune import config, openid
+from selftune import account_book, config, openid
+from selftune.accounts import USERS_FILE
 from selftune.book import APPROVALS, DECISIONS, EFFECTS, HISTORY, QUOTES, RISKS, SETTINGS, Chain
 from selftune.domain import Governance, Identity, Problem, Reason, StorageError
 from selftune.effectrows import is_known
@@ -33,7 +34,6 @@ from selftune.settings import Settings
 from selftune.standing import REVIEWS, evidence, evidence_file
 from selftune.status import DEFAULT_ZONE, read_heartbeat
 
-USERS = "configs/users.yaml"
 BACKUP = "logs/backup"
 SETTINGS_BYTES = 4 << 20  # enough to say how much too large a settings file is
 LINES_NAMED = 5  # line numbers shown of each kind of reject
@@ -88,6 +88,7 @@ def checkup(path: Path) -> Checkup:
         found += [_advised(p) for p in config.advice(settings, rate)]
         found += said
     found += _ledgers(path, zone_of(settings.timezone if settings else DEFAULT_ZONE), now_ms)
+    found += _accounts(path)
     found += _lying_about(path)
     return Checkup(findings=tuple(found))
 
@@ -259,6 +260,21 @@ def _judged(name: str, told: _Told, gather: Gather) -> Iterator[Finding]:
         yield _warn(name, Reason("check.unfinished"))
 
 
+def _accounts(path: Path) -> Iterator[Finding]:
+    """The account file, where there is one; a broken one means that nobody can sign in."""
+    where = path / USERS_FILE
+    if not is_there(where):
+        return
+    book = account_book.read(where)
+    for problem in book.problems:
+        yield Finding(level=Level.FILE, file=USERS_FILE, item=problem)
+    if book.accounts is not None:
+        n = {"n": len(book.accounts.all), "able": len(book.accounts.able())}
+        yield Finding(level=Level.OK, file=USERS_FILE, item=Reason("check.users_ok", n))
+    if os.name == "posix" and (mode := stat.S_IMODE(where.lstat().st_mode)) & 0o077:
+        yield _warn(USERS_FILE, Reason("check.users_open", {"mode": f"{mode:04o}"}))
+
+
 def _broken(chain: Chain) -> Finding:
     code = f"check.chain_{chain.reason or 'prev'}"
     return Finding(level=Level.FILE, file=APPROVALS, item=Reason(code, {"line": chain.line}))
@@ -266,11 +282,9 @@ def _broken(chain: Chain) -> Finding:
 
 # ----------------------------------------------------------------------------- what lies about
 def _lying_about(path: Path) -> Iterator[Finding]:
-    for name in (USERS, openid.FILE):
-        if os.name == "posix" and os.path.exists(path / name):
-            mode = stat.S_IMODE((path / name).stat().st_mode)
-            if mode & 0o077:
-                yield _warn(name, Reason("check.users_open", {"mode": f"{mode:04o}"}))
+    secret = path / openid.FILE
+    if os.name == "posix" and secret.exists() and (mode := stat.S_IMODE(secret.stat().st_mode)) & 0o077:
+        yield _warn(openid.FILE, Reason("check.users_open", {"mode": f"{mode:04o}"}))
     for folder in ("configs", "controls", "logs"):
         old = [t for t in (path / folder).glob(".*.selftune-tmp") if _age_s(t) > TEMP_AGE_S]
         if old:

@@ -162,9 +162,11 @@ def loop(call: Call) -> int:
 def up(call: Call) -> int:
     """Dashboard and loop, with the plant where there are no metrics."""
     a = call.args
-    run = importlib.import_module("selftune.up").run_up
+    module = importlib.import_module("selftune.up")
+    for why in module.notices(call.path, host=a.host, role=Role(a.role), demo=a.demo or a.live):
+        call.voice.tell(call.voice.sentence(why))
     return int(
-        run(
+        module.run_up(
             call.path,
             host=a.host,
             port=a.port,

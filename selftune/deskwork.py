@@ -13,7 +13,17 @@ import streamlit as st
 from selftune import access, ui
 from selftune.access import Action
 from selftune.chart_kit import Say
-from selftune.domain import InputError, LockHeld, Problem, Refused, StaleSnapshot, StorageError, UnknownId
+from selftune.domain import (
+    InputError,
+    LockHeld,
+    Problem,
+    Reason,
+    Refused,
+    Role,
+    StaleSnapshot,
+    StorageError,
+    UnknownId,
+)
 from selftune.markup import block, safe
 from selftune.office import Glance, Office
 from selftune.picture import Picture
@@ -71,14 +81,26 @@ def act(action: Action, wanted: Callable[[Picture, str], tuple[Act, ...]], say: 
     `wanted(picture, actor)` gives the acts. The identity and the role are those of this very moment.
     """
     done = told(say, lambda who: office().act(
-        action, lambda p: wanted(p, who.name), actor=who.name, role=who.role
+        action, lambda p: wanted(p, who.name), actor=who.name, role=_role_of(who)
     ))  # fmt: skip
     return done is not None
 
 
 def through(action: Action, work: Callable[[Root, Visitor], T], say: Say) -> T | None:
     """What `work` gives with the shared root; None when it was refused, with the reasons on the page."""
-    return told(say, lambda who: office().through(action, lambda root: work(root, who), role=who.role))
+    return told(say, lambda who: office().through(action, lambda root: work(root, who), role=_role_of(who)))
+
+
+def _role_of(who: Visitor) -> Callable[[], Role]:
+    """Asked in the core at the write: this very person's role then. Raises: Refused when they are out."""
+
+    def now() -> Role:
+        visitor = ui.current_identity()
+        if visitor is None or visitor.name != who.name:
+            raise Refused(Reason("access.nobody"))
+        return visitor.role
+
+    return now
 
 
 def told(say: Say, do: Callable[[Visitor], T]) -> T | None:

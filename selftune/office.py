@@ -102,24 +102,36 @@ class Office:
         return self._root
 
     def act(
-        self, action: Action, wanted: Callable[[Picture], tuple[Act, ...]], *, actor: str, role: Role
+        self,
+        action: Action,
+        wanted: Callable[[Picture], tuple[Act, ...]],
+        *,
+        actor: str,
+        role: Role | Callable[[], Role],
     ) -> tuple[Plan, Committed]:
         """What a person asked for, if their role may: guards and commit as everywhere.
 
+        `role` as a function is asked under the lock, on every reading: whoever was disabled while waiting
+        for it may nothing any more.
         Raises: Refused, UnknownId, LockHeld, StorageError, StaleSnapshot, SettingsError.
         """
-        access.require(role, action)
-        with self._lock:
-            self._shared = None
-            return self._open().hand(wanted, actor=actor)
 
-    def through(self, action: Action, work: Callable[[Root], T], *, role: Role) -> T:
+        def allowed(p: Picture) -> tuple[Act, ...]:
+            access.require(_now(role), action)
+            return wanted(p)
+
+        with self._lock:
+            access.require(_now(role), action)
+            self._shared = None
+            return self._open().hand(allowed, actor=actor)
+
+    def through(self, action: Action, work: Callable[[Root], T], *, role: Role | Callable[[], Role]) -> T:
         """What `work` gives with the shared root, if the role may: for a write that is no plan.
 
         Raises: Refused, and whatever `work` raises.
         """
-        access.require(role, action)
         with self._lock:
+            access.require(_now(role), action)
             self._shared = None
             try:
                 return work(self._open())
@@ -138,3 +150,7 @@ class Office:
             except SettingsError:
                 ledger = FileLedger(self.path, timezone=DEFAULT_ZONE)
             ledger.commit(Batch(governance=(record,)), None)
+
+
+def _now(role: Role | Callable[[], Role]) -> Role:
+    return role if isinstance(role, Role) else role()

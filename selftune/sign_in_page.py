@@ -40,7 +40,7 @@ class Notice(StrEnum):
     SETUP = "setup"  # the provider is not set up
 
 
-_QUIET = (Notice.OUT, Notice.ENDED, Notice.NOBODY)  # said, but not as an error
+_QUIET = (Notice.OUT, Notice.ENDED)  # said, but not as an error
 
 _STYLE = """
 :root{color-scheme:light dark;--bg:#fff;--card:#f3f5f7;--text:#1b2026;--line:#8f9aa5;--main:#005f99;
@@ -60,6 +60,7 @@ input{width:100%;font:inherit;color:inherit;background:var(--bg);border:1px soli
 border-radius:.5rem;padding:.6rem .7rem}
 button,.go{display:block;width:100%;font:inherit;font-weight:700;text-align:center;text-decoration:none;
 border:0;border-radius:.5rem;padding:.7rem;margin-top:1.2rem;background:var(--main);color:var(--on);cursor:pointer}
+.second{background:transparent;color:inherit;border:1px solid var(--line)}
 input:focus-visible,button:focus-visible,a:focus-visible{outline:3px solid var(--main);outline-offset:2px}
 .notice{border:2px solid currentColor;border-radius:.5rem;padding:.5rem .8rem;margin:.4rem 0 1rem}
 .bad{color:var(--bad)}
@@ -158,7 +159,8 @@ def _signed_in(say: _Say, base: str, back: str, visitor: Visitor) -> str:
     return (
         f"<p><b>{escape(plain(visitor.name, 64))}</b> · {role}</p>"
         f'<a class="go" href="{escape(back)}">{say("signin.go_on")}</a>'
-        f'<form method="post" action="{escape(base)}/sign-out"><button>{say("signin.leave")}</button></form>'
+        f'<form method="post" action="{escape(base)}/sign-out">'
+        f'<button class="second">{say("signin.leave")}</button></form>'
         f'<p class="more">{say("signin.leave_what")}</p>'
     )
 
@@ -167,7 +169,7 @@ def _notice(
     say: _Say, notice: Notice | None, wait_s: float, problems: Sequence[Problem], *, login: str = "",
     ask: Sequence[str] = (),
 ) -> str:  # fmt: skip
-    if notice is None:
+    if notice is None or notice is Notice.NOBODY:  # the page itself says so
         return ""
     text = say(f"signin.notice_{notice.value}", wait_s=wait_s, login=login, who=", ".join(ask) or None)
     if notice is Notice.SETUP and problems:

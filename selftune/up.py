@@ -17,12 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from selftune import lifeline
+from selftune import account_book, lifeline
+from selftune.accounts import USERS_FILE
 from selftune.address import is_loopback
-from selftune.config import edit
+from selftune.config import check, edit
 from selftune.demo import demo_root, is_demo, run_demo
-from selftune.domain import Role
-from selftune.files import replace
+from selftune.domain import Reason, Role
+from selftune.files import read_small, replace
 from selftune.house import APP, HOUSE
 from selftune.loop import leave_on_signals
 from selftune.settings import METRICS_FILE, SETTINGS_FILE
@@ -31,6 +32,7 @@ BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)  # promises F18
 JITTER = 0.25
 STEADY_S = 60.0  # a child that lived so long starts with a clean slate
 POLL_S = 0.2
+SETTINGS_BYTES = 256 * 1024
 LEAVE_S = 8.0  # for a child to end by itself before it is killed
 
 
@@ -145,6 +147,24 @@ def prepare_demo(root: Path, *, live: bool) -> Path:
     if live:
         go_live(home)
     return home
+
+
+def notices(root: Path, *, host: str, role: Role, demo: bool = False) -> tuple[Reason, ...]:
+    """What whoever starts it should know about who can come in, and as whom."""
+    home = demo_root(root) if demo or not (root / METRICS_FILE).exists() else root
+    found = []
+    book = account_book.read(home / USERS_FILE)
+    if role is not Role.VIEWER and not book.none_yet:
+        found.append(Reason("up.role_ignored"))
+    elif role in (Role.REVIEWER, Role.ADMIN) and not (home != root or is_demo(home)):
+        found.append(Reason("up.role_capped", {"role": role.value}))
+    if not is_loopback(host):
+        if not os.environ.get("STREAMLIT_SERVER_SSL_CERT_FILE"):
+            found.append(Reason("up.no_tls", {"host": host}))
+        settings, _ = check(read_small(home / SETTINGS_FILE, SETTINGS_BYTES) or b"", SETTINGS_FILE)
+        if settings is None or not settings.governance.allowed_hosts:
+            found.append(Reason("up.no_hosts", {"file": SETTINGS_FILE}))
+    return tuple(found)
 
 
 def run_up(

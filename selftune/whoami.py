@@ -36,7 +36,8 @@ location.assign("%(base)s/sign-in?why=ended&back="+encodeURIComponent(location.p
 
 def card(visitor: Visitor, say: Say) -> None:
     """Name and role, and what one can do about it."""
-    you = as_typed(say("side.you", name=visitor.name, role=say(f"role.{visitor.role}")))
+    guest = visitor.role is Role.VIEWER
+    you = say("side.guest") if guest else say(f"role.{visitor.role}")  # without an account there is no name
     door = _door()
     with st.container(key="whoami", gap="xsmall"):
         if visitor.way is Way.ACCOUNT:
@@ -44,7 +45,7 @@ def card(visitor: Visitor, say: Say) -> None:
         elif visitor.signed_in:
             st.html(block(_named(visitor, say)))
         else:
-            st.markdown(f":material/person: {you}")
+            st.markdown(f":material/person: {as_typed(you)}")
             _unnamed(visitor, door, say)
 
 

@@ -68,13 +68,15 @@ class Client:
     def get(self, target: str, **headers: str) -> Answer:
         return self.ask("http", "GET", target, headers)
 
-    def post(self, target: str, **headers: str) -> Answer:
-        return self.ask("http", "POST", target, headers)
+    def post(self, target: str, body: bytes = b"", **headers: str) -> Answer:
+        return self.ask("http", "POST", target, headers, body)
 
     def socket(self, headers: Mapping[str, str]) -> Answer:
         return self.ask("websocket", "", "/ws", headers)
 
-    def ask(self, kind: str, method: str, target: str, headers: Mapping[str, str]) -> Answer:
+    def ask(
+        self, kind: str, method: str, target: str, headers: Mapping[str, str], sent_body: bytes = b""
+    ) -> Answer:
         path, _, query = target.partition("?")
         said = {"host": f"{HERE}:8501", **headers}
         scope = {
@@ -87,7 +89,7 @@ class Client:
         sent: list[dict[str, Any]] = []
 
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request" if kind == "http" else "websocket.connect", "body": b""}
+            return {"type": "http.request" if kind == "http" else "websocket.connect", "body": sent_body}
 
         async def send(message: Any) -> None:
             sent.append(dict(message))
@@ -100,14 +102,18 @@ class Client:
 
 
 def client(
-    root: Path, *, door: web.Door | None = None, peer: str = HERE, hosts: tuple[str, ...] = ()
-) -> Client:
+    root: Path, *, door: web.Door | None = None, peer: str = HERE, hosts: tuple[str, ...] = (),
+    peers: tuple[str, ...] = (), base: str = "",
+) -> Client:  # fmt: skip
+    """The real stack before a page that says whom it sees."""
     known = frozenset(hosts)
+    door = door or web.OpenDoor(role=Role.OPERATOR, address=HERE)
     app = Starlette(
         routes=[
-            *web.routes(root), Route("/echo", _echo, methods=["GET", "POST"]), WebSocketRoute("/ws", _socket)
+            *web.routes(root, door, base), Route(f"{base}/echo", _echo, methods=["GET", "POST"]),
+            WebSocketRoute("/ws", _socket),
         ],
-        middleware=web.middleware(door or web.OpenDoor(role=Role.OPERATOR, address=HERE), lambda: known),
+        middleware=web.middleware(door, lambda: known, peers=peers, base=base),
     )  # fmt: skip
     return Client(app=app, peer=peer)
 
