@@ -1,4 +1,4 @@
-"""Accounts from a shell: the contract's exit codes, no password in sight, both languages, nothing half done."""
+"""Accounts from a shell: the contract's exit codes, no password in sight, two languages, all or nothing."""
 
 from __future__ import annotations
 

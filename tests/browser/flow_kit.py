@@ -111,6 +111,30 @@ def until(what: Callable[[], T], why: str) -> T:
     return found
 
 
+# ----------------------------------------------------------------------------- who has an account
+PASSWORD = "맑은 아침 산책 7"
+
+
+def users(root: Path, *words: str, typed: str = "") -> None:
+    """`selftune users …` as a person types it."""
+    subprocess.run(
+        [sys.executable, "-m", "selftune", "--root", str(root), "users", *words],
+        cwd=CHECKOUT, input=typed.encode(), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def account(root: Path, name: str, role: str) -> None:
+    """An account with the password of these tests."""
+    users(root, "add", name, "--role", role, "--password-stdin", typed=f"{PASSWORD}\n")
+
+
+def enter(page: Page, name: str, password: str = PASSWORD) -> None:
+    """Fills in the sign-in form that is open, and sends it."""
+    page.locator("#name").fill(name)
+    page.locator("#password").fill(password)
+    page.get_by_role("button").click()
+
+
 # ----------------------------------------------------------------------------- who reads
 @dataclass
 class Reader:
@@ -125,6 +149,12 @@ class Reader:
         self.page.goto(self.url + path)
         self.page.locator("h1").first.wait_for()
         return self.page.locator("h1").first
+
+    def sign_in(self, name: str, password: str = PASSWORD) -> None:
+        """Signs in through the form and lands on the first page, named in the sidebar."""
+        self.page.goto(f"{self.url}/sign-in")
+        enter(self.page, name, password)
+        self.key("whoami").get_by_text(name, exact=True).wait_for()
 
     def key(self, key: str) -> Locator:
         """What Streamlit drew under this key."""

@@ -18,9 +18,11 @@ from playwright.sync_api import expect
 from tests.browser.flow_kit import (
     APPROVALS,
     HISTORY,
+    PASSWORD,
     SETTINGS,
     WITHIN_S,
     Reader,
+    account,
     beat,
     lines,
     living,
@@ -57,7 +59,7 @@ def in_time(what: Callable[[], Any], why: str) -> Any:
 
 
 def kinds(root: Path) -> list[str]:
-    return [g["kind"] for g in lines(root, APPROVALS) if g["kind"] not in ("signin", "signout")]
+    return [g["kind"] for g in lines(root, APPROVALS) if g["kind"] not in ("account", "signin", "signout")]
 
 
 def fill(me: Reader, key: str, text: str) -> None:
@@ -81,14 +83,16 @@ def test_a_review_from_the_question_to_the_end_of_the_loan_and_one_that_becomes_
 ) -> None:
     with (
         living(tmp_path) as root,
-        served(root, tmp_path / "operator.log", "operator") as operators,
-        served(root, tmp_path / "reviewer.log", "reviewer") as reviewers,
-        served(root, tmp_path / "viewer.log", "viewer") as viewers,
+        served(root, tmp_path / "dashboard.log", "viewer") as url,
         looping(root),
-        reader(browser, operators) as kim,
-        reader(browser, reviewers) as lee,
-        reader(browser, viewers) as guest,
+        reader(browser, url) as kim,
+        reader(browser, url) as lee,
+        reader(browser, url) as guest,
     ):
+        for name, role in (("kim", "operator"), ("lee", "reviewer"), ("park", "reviewer")):
+            account(root, name, role)
+        kim.sign_in("kim")
+        lee.sign_in("lee")
         until(lambda: lines(root, "logs/tuning_decisions.jsonl"), "the loop has looked")
         before = (root / SETTINGS).read_bytes()
 
@@ -139,10 +143,18 @@ def test_a_review_from_the_question_to_the_end_of_the_loan_and_one_that_becomes_
         # the same with two signatures, and the settings are edited between them: void, and it says so
         change_settings(root, governance__approvals_required=2)
         third = ask(kim, "once more", changes="1", hours=HOURS)
-        argv = ["approve", third.rpartition("=")[2], "--actor", "park", "--comment", "read"]
+        argv = [
+            "approve",
+            third.rpartition("=")[2],
+            "--actor",
+            "park",
+            "--comment",
+            "read",
+            "--password-stdin",
+        ]
         shell = subprocess.run(
-            [sys.executable, "-m", "selftune", "--root", str(root), "review", *argv],
-            cwd=CHECKOUT, capture_output=True, check=False,
+            [sys.executable, "-m", "selftune", "--root", str(root), "review", *argv, "--password-stdin"],
+            cwd=CHECKOUT, capture_output=True, check=False, input=f"{PASSWORD}\n".encode(),
         )  # fmt: skip
         assert shell.returncode == 0, shell.stderr
         lee.open(third)

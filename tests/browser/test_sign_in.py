@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,34 +14,13 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed (
 from playwright.sync_api import expect
 
 from tests.browser.conftest import data_root
-from tests.browser.flow_kit import WITHIN_S, lines, served
+from tests.browser.flow_kit import WITHIN_S, account, enter, lines, served, users
 from tests.conftest import CHECKOUT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-PASSWORD = "맑은 아침 산책 7"
-
-
-def users(root: Path, *words: str, typed: str = "") -> None:
-    """`selftune users …` as a person types it."""
-    subprocess.run(
-        [sys.executable, "-m", "selftune", "--root", str(root), "users", *words],
-        cwd=CHECKOUT, input=typed.encode(), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
-def account(root: Path, name: str, role: str) -> None:
-    users(root, "add", name, "--role", role, "--password-stdin", typed=f"{PASSWORD}\n")
-
-
-def enter(page: Page, name: str, password: str = PASSWORD) -> None:
-    """Fills in the form that is open and sends it."""
-    page.locator("#name").fill(name)
-    page.locator("#password").fill(password)
-    page.get_by_role("button").click()
 
 
 @pytest.fixture(autouse=True)
@@ -61,10 +38,6 @@ def person(browser: Browser, **how: object) -> Iterator[Page]:
         yield context.new_page()
     finally:
         context.close()
-
-
-def whoami(page: Page) -> object:
-    return page.locator(".st-key-whoami")
 
 
 def test_wrong_then_right_and_the_link_is_kept(tmp_path: Path, browser: Browser) -> None:
@@ -104,3 +77,88 @@ def test_a_disabled_person_is_out_within_seconds(tmp_path: Path, browser: Browse
         expect(page.locator(".st-key-banner").get_by_role("button")).to_be_visible()
         users(root, "disable", "kim")
         expect(page).to_have_url(re.compile("/sign-in"), timeout=5_000)
+
+
+AXE = CHECKOUT / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A dashboard with one account."""
+    folder = tmp_path_factory.mktemp("known")
+    root = data_root(folder / "root")
+    account(root, "김운영", "operator")
+    with served(root, folder / "log") as url:
+        yield url
+
+
+@pytest.mark.parametrize("language", ["ko-KR", "en-US"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_form_on_a_phone_is_clean_and_fits(
+    known: str, browser: Browser, language: str, scheme: str
+) -> None:
+    how = {"locale": language, "color_scheme": scheme, "viewport": {"width": 390, "height": 800}}
+    with person(browser, bypass_csp=True, **how) as page:
+        page.goto(f"{known}/sign-in")
+        expect(page.get_by_role("heading", level=1)).to_contain_text("selftune")
+        expect(page.locator("#name")).to_be_focused()
+        clean(page)
+        page.keyboard.type("김운영")
+        page.keyboard.press("Tab")
+        page.keyboard.type("wrong wrong")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_be_visible()
+        expect(page.locator("#name")).to_have_value("김운영")
+        expect(page.locator("#password")).to_be_focused()
+        clean(page)
+
+
+def clean(page: Page) -> None:
+    """Nothing runs out of the screen, and axe finds nothing."""
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    if not AXE.is_file():
+        pytest.skip("axe-core is not there: `npm pack axe-core`, unpacked as node_modules/axe-core")
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("() => axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'best-practice']})")
+    assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found["violations"]] == []
+
+
+def test_on_a_phone_the_sidebar_says_who_and_lets_out(known: str, browser: Browser) -> None:
+    with person(browser, viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True) as page:
+        page.goto(f"{known}/sign-in?back=/help")
+        enter(page, "김운영")
+        page.get_by_test_id("stExpandSidebarButton").click()
+        out = page.locator(".st-key-whoami").get_by_role("button", name="로그아웃")
+        expect(out).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        out.click()
+        expect(page.get_by_role("status")).to_contain_text("로그아웃했습니다")
+
+
+def test_the_demo_lets_one_try_each_role(tmp_path: Path, browser: Browser) -> None:
+    root = data_root(tmp_path / "root")
+    (root / "logs" / "demo.json").write_text('{"made_by": "selftune demo"}', encoding="utf-8")
+    with served(root, tmp_path / "log", "viewer") as url, person(browser, locale="en-US") as page:
+        page.goto(f"{url}/review")
+        switcher = page.get_by_role("navigation", name="Demo")
+        expect(switcher).to_be_visible()
+        for role, sees in (("operator", "Stop tuning"), ("reviewer", "ask an operator")):
+            switcher.get_by_role("link", name=role).click()
+            expect(switcher.locator("[aria-current]")).to_have_text(role)
+            expect(page.locator(".st-key-banner")).to_contain_text(sees)
+            expect(page).to_have_url(re.compile("/review"))
+
+
+def test_below_a_path_of_its_own(tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = data_root(tmp_path / "root")
+    account(root, "김운영", "operator")
+    monkeypatch.setenv("STREAMLIT_SERVER_BASE_URL_PATH", "tuning")
+    with served(root, tmp_path / "log") as url, person(browser) as page:
+        page.goto(f"{url}/tuning/sign-in?back=/tuning/help")
+        page.get_by_role("link", name="English").click()
+        expect(page.get_by_role("button")).to_have_text("Sign in")
+        enter(page, "김운영")
+        expect(page).to_have_url(f"{url}/tuning/help")
+        expect(page.locator(".st-key-whoami")).to_contain_text("operator")
+        page.locator(".st-key-whoami").get_by_role("button").click()
+        expect(page).to_have_url(f"{url}/tuning/sign-in?why=out")
