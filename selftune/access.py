@@ -1,6 +1,6 @@
 """What each role may do. Asked in the core at every write, never in the browser only.
 
-Pure. Source: dashboard.md (identity), contract.md (rungs). Accounts come with the review.
+Pure. Source: dashboard.md (identity), contract.md (rungs). docs/operating.md shows the table.
 """
 
 from __future__ import annotations
@@ -48,4 +48,4 @@ def require(role: Role, action: Action) -> None:
     """Nothing, or the refusal that says who may. Raises: Refused."""
     if not may(role, action):
         able = [r.value for r in Role if may(r, action)]
-        raise Refused(Reason("access.denied", {"role": role.value, "action": action.value, "able": able}))
+        raise Refused(Reason("access.denied", {"role": role.value, "action": action.value, "roles": able}))

@@ -201,9 +201,8 @@ def proven(path: Path, voice: Voice, a: argparse.Namespace, needs: Role) -> Role
     if found.disabled:
         raise Refused(Reason("users.is_disabled", {"name": found.name}))
     if found.role is not needs:
-        raise Refused(
-            Reason("users.not_allowed", {"name": found.name, "role": found.role.value, "needs": needs.value})
-        )
+        said = {"name": found.name, "role": found.role.value, "roles": [needs.value]}
+        raise Refused(Reason("users.not_allowed", said))
     typed = ask(voice, "cli.users.prompt", found.name, from_stdin=a.password_stdin)
     if not passwords.fits(typed, found.hash):
         raise Refused(Reason("users.wrong_password", {"name": found.name}))
