@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import statistics
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the child is this file, not a module
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as selftune.threads does
 
 import numpy as np
 from numpy.typing import NDArray

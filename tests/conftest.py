@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+import selftune.threads  # noqa: F401  (before numpy, as the program does it)
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 SHIPPED = CHECKOUT / "selftune" / "shipped" / "self_tuning.yaml"  # a developer may have edited configs/
 

@@ -36,7 +36,7 @@ LAYERS: dict[int, list[str]] = {
         address access accounts
     """.split(),
     2: """
-        files locks parts catalogue house
+        files threads locks parts catalogue house
         source ranges samples
         stores ledger
         account_book passwords sessions backoff reception openid

@@ -366,6 +366,19 @@ def test_what_a_loop_imports_is_light(module: str) -> None:
     assert found.stdout.strip() == "[]"
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts threads as Linux does")
+def test_linear_algebra_has_one_thread_in_our_processes() -> None:
+    code = (
+        "import selftune.__main__, numpy as np; a = np.eye(600); a @ a; np.linalg.inv(a);"
+        "print(next(x.split()[1] for x in open('/proc/self/status') if x.startswith('Threads')))"
+    )
+    env = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, env=env, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "1"
+
+
 def test_a_start_reads_as_much_of_a_long_file_as_of_a_short_one(tmp_path: Path) -> None:
     read: dict[int, int] = {}
     for rows in (50_000, 500_000):
