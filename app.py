@@ -14,8 +14,7 @@ from selftune import doors, lifeline, ui, web
 from selftune.runtime import data_root
 
 lifeline.tie()
-# uvicorn would believe X-Forwarded-For of anything on this machine; which proxy is believed is a setting.
-os.environ["FORWARDED_ALLOW_IPS"] = ""
+web.believe_listed_proxies_only()
 FRAME = Path(web.__file__).resolve().parent / "frame.py"
 ROOT = data_root()
 BASE = "/" + path if (path := st.get_option("server.baseUrlPath").strip("/")) else ""

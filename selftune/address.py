@@ -27,6 +27,15 @@ def listed(host: str | None, peers: Iterable[str]) -> bool:
         return False
 
 
+def block_of(host: str) -> str:
+    """What one machine is counted as: an IPv6 subscriber has 2^64 addresses, so there their network."""
+    try:
+        address = ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        return host
+    return str(ip_network(f"{address}/64", strict=False)) if address.version == 6 else str(address)
+
+
 def client_behind(peer: str | None, forwarded: str, peers: Iterable[str]) -> str | None:
     """Who really asks: the last address of X-Forwarded-For that is no listed proxy, else the peer itself.
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from selftune import files
+from selftune.address import block_of
 from selftune.domain import StorageError
 from selftune.files import OS, Ops, read_small
 from selftune.governing import face
@@ -89,7 +90,8 @@ class Backoff:
                 self._write()
 
     def _keys(self, name: str, address: str) -> tuple[str, str]:
-        return self._key(f"{face(name)}\n{address}"), self._key(f"\n{address}")
+        block = block_of(address)
+        return self._key(f"{face(name)}\n{block}"), self._key(f"\n{block}")
 
     def _key(self, text: str) -> str:
         return hashlib.sha256(f"{self._salt}\n{text}".encode("utf-8", "replace")).hexdigest()[:32]

@@ -6,16 +6,26 @@ no answer says whether a name is known.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
 from starlette.routing import BaseRoute, Route
 from starlette.types import Scope
 
@@ -28,9 +38,11 @@ from selftune.sign_in_page import Notice
 from selftune.view import Visitor, Way
 
 LANGUAGE_COOKIE, FORM_COOKIE, BACK_COOKIE = "selftune_language", "selftune_form", "selftune_back"
+ICON = Path(__file__).parent / "static" / "favicon.png"
 BACK_S = 15 * 60  # for somebody to sign in at the provider and come back
 LANGUAGES = ("ko", "en")
 BODY_BYTES = 8 * 1024
+AT_ONCE, QUEUE = 2, 100  # passwords compared at one time; how many may wait for it
 _SECRET = secrets.token_bytes(32)  # signs the forms of this process
 # What anybody may ask for: Streamlit's own code, health, and the way in. No data of the root.
 _FREE = (
@@ -38,6 +50,7 @@ _FREE = (
     "/readyz",
     "/sign-in",
     "/sign-in/start",
+    "/sign-in/icon.png",
     "/sign-out",
     "/session",
     "/favicon.png",
@@ -110,6 +123,7 @@ def routes(door: Door, base: str) -> list[BaseRoute]:
     if door.reception is not None:
         found += [
             Route(f"{base}/sign-in", pages.form, methods=["GET"]),
+            Route(f"{base}/sign-in/icon.png", pages.icon),
             Route(f"{base}/sign-out", pages.leave, methods=["POST"]),
             Route(f"{base}/sign-in/start", pages.start, methods=["GET"])
             if pages.provider is not None
@@ -128,6 +142,7 @@ class Pages:
         self.door, self.base = door, base
         self.path = base or "/"
         self.provider = door.provider if isinstance(door, LocalDoor) else None
+        self._pool, self._waiting = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="sign-in"), 0
 
     @property
     def desk(self) -> Reception:
@@ -153,13 +168,24 @@ class Pages:
         back = sent.get("back")
         if not _token_fits(request.cookies.get(FORM_COOKIE), sent.get("token")):
             return self._page(request, back=back, notice=Notice.AGAIN, status=400, name=sent.get("name", ""))
+        if self._waiting >= QUEUE:
+            return self._page(request, back=back, notice=Notice.BUSY, status=503, name=sent.get("name", ""))
         name, address = sent.get("name", ""), request.client.host if request.client else ""
-        answer = await run_in_threadpool(self.desk.come_in, name, sent.get("password", ""), address)
+        answer = await self._compared(name, sent.get("password", ""), address)
         if answer.outcome is not Outcome.IN:
             return self._page(request, back=back, notice=Notice(answer.outcome.value), name=name,
                               answer=answer, status=_STATUS[answer.outcome])  # fmt: skip
-        self._end(request)
+        await run_in_threadpool(self._end, request)
         return self._welcomed(request, answer.token, back)
+
+    async def _compared(self, name: str, password: str, address: str) -> Answer:
+        """Two at a time: a comparison takes 64 MiB, and a flood of them must not take the machine."""
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pool, self.desk.come_in, name, password, address)
+        finally:
+            self._waiting -= 1
 
     # --------------------------------------------------------------------------- by a provider
     async def start(self, request: Request) -> Response:
@@ -206,6 +232,10 @@ class Pages:
         response = RedirectResponse(f"{self.base}/sign-in?why=out", 303, headers=_no_store())
         response.delete_cookie(SESSION_COOKIE, path=self.path, httponly=True, samesite="lax")
         return response
+
+    async def icon(self, request: Request) -> Response:
+        """The mark in the browser's tab."""
+        return FileResponse(ICON, headers={"Cache-Control": "max-age=86400"})
 
     async def session(self, request: Request) -> Response:
         """Whether the page that asks is still somebody's, and for how long. Asking keeps nobody signed in."""

@@ -33,6 +33,7 @@ class Notice(StrEnum):
     NOBODY = "nobody"
     BROKEN = "broken"
     AGAIN = "again"
+    BUSY = "busy"  # too many are signing in at this moment
     OUT = "out"
     ENDED = "ended"
     PROVIDER = "provider"  # the provider's answer was none, or proves nobody
@@ -96,7 +97,8 @@ def page(
         if may_look and notice is not Notice.BROKEN:
             body += f'<p class="more"><a href="{escape(back)}">{say("signin.look")}</a></p>'
     said = _notice(say, notice, wait_s, problems, login=name, ask=ask)
-    return _document(say, title, said + body + _languages(say, base, back))
+    icon = f'<link rel="icon" type="image/png" href="{escape(base)}/sign-in/icon.png">'
+    return _document(say, title, said + body + _languages(say, base, back), icon)
 
 
 def closed(lang: str) -> str:
@@ -191,10 +193,10 @@ def _languages(say: _Say, base: str, back: str) -> str:
     return f'<nav aria-label="{say("side.language")}">{"".join(links)}</nav>'
 
 
-def _document(say: _Say, title: str, body: str) -> str:
+def _document(say: _Say, title: str, body: str, head: str = "") -> str:
     return (
         f'<!doctype html><html lang="{say.lang}"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<meta name="robots" content="noindex"><title>{title}</title><style>{_STYLE}</style></head>'
+        f'<meta name="robots" content="noindex">{head}<title>{title}</title><style>{_STYLE}</style></head>'
         f"<body><main><h1>{title}</h1>{body}</main></body></html>"
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -133,7 +136,8 @@ def test_a_person_is_led_to_the_form_and_a_program_is_told_401(browser: Browser)
 @pytest.mark.parametrize(
     ("path", "free"),
     [("/healthz", True), ("/readyz", True), ("/sign-in", True), ("/language/en", True), ("/session", True),
-     ("/_stcore/health", True), ("/static/js/a.js", True), ("/favicon.png", True),
+     ("/sign-in/icon.png", True), ("/_stcore/health", True), ("/static/js/a.js", True),
+     ("/favicon.png", True),
      ("/_stcore/upload_file/x", False), ("/media/abc.csv", False), ("/_stcore/metrics", False), ("/", False),
      ("/sign-in/../media/x", False), ("/component/x", False), ("/app/static/x", False),
      ("/STATIC/x", False), ("/healthz/x", False)],
@@ -256,6 +260,59 @@ def test_waiting_is_said_with_its_length_and_helps(browser: Browser, clock: Cloc
     assert elsewhere.enter("김운영", PASSWORD).status == 303
     clock.s += 31
     assert browser.enter("김운영", PASSWORD).status == 303
+
+
+def test_a_flood_waits_two_at_a_time_and_the_rest_is_told(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, most, lock = 0, 0, threading.Lock()
+    right = Reception.come_in
+
+    def counted(self: Reception, name: str, password: str, address: str) -> Any:
+        nonlocal together, most
+        with lock:
+            together, most = together + 1, max(most, together + 1)
+        try:
+            return right(self, name, password, address)
+        finally:
+            with lock:
+                together -= 1
+
+    monkeypatch.setattr(Reception, "come_in", counted)
+    monkeypatch.setattr(sign_in, "QUEUE", 6)
+    token = re.search(r'name="token" value="([0-9a-f]+)"', browser.get("/sign-in").text)
+    assert token
+
+    async def flood() -> list[int]:
+        """Through the one app of a server, on one loop."""
+        body = urlencode({"token": token[1], "name": "x", "password": "y"}).encode()
+        return await asyncio.gather(*(asked(browser, f"10.0.0.{k}", body) for k in range(12)))
+
+    with ThreadPoolExecutor(1) as pool:
+        statuses = pool.submit(asyncio.run, flood()).result()
+    assert sorted(set(statuses)) == [401, 503] and statuses.count(401) >= 6 and most <= sign_in.AT_ONCE
+
+
+async def asked(browser: Browser, peer: str, body: bytes) -> int:
+    """The status of one POST of the form."""
+    headers = {"host": f"{HERE}:8501", **browser._cookie()}
+    scope = {
+        "type": "http", "method": "POST", "scheme": "http", "path": "/sign-in", "raw_path": b"/sign-in",
+        "query_string": b"", "root_path": "", "http_version": "1.1", "client": (peer, 1),
+        "server": (HERE, 8501), "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+        "asgi": {"version": "3.0"},
+    }  # fmt: skip
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    await browser.to.app(scope, receive, send)  # type: ignore[arg-type]
+    return statuses[0]
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,13 @@ def test_a_list_of_names_is_no_way_around(time: Time) -> None:
     assert backoff.wait_s("somebody else", "10.0.0.1") > 0
 
 
+def test_a_subscriber_of_ipv6_is_one_address(time: Time) -> None:
+    backoff = Backoff(None, clock=time.wall)
+    for k in range(TRIES):
+        backoff.failed("kim", f"2001:db8::{k:x}:1")
+    assert backoff.wait_s("kim", "[2001:db8::99]") > 0 and backoff.wait_s("kim", "2001:db8:1::1") == 0
+
+
 def test_a_restart_forgives_nothing_and_names_nobody(tmp_path: Path, time: Time) -> None:
     path = tmp_path / "logs" / "sign_in.json"
     fail(Backoff(path, clock=time.wall), TRIES)

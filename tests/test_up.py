@@ -19,7 +19,7 @@ import pytest
 from selftune import lifeline
 from selftune.book import HEARTBEAT
 from selftune.domain import Role
-from selftune.up import BACKOFF_S, JITTER, STEADY_S, Child, children, go_live, supervise
+from selftune.up import BACKOFF_S, JITTER, STEADY_S, Child, children, go_live, notices, supervise
 from tests.life import SETTINGS_TEXT, lay_out, settings_of
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -206,3 +206,21 @@ def test_one_command_runs_dashboard_loop_and_plant_and_ctrl_c_ends_them_all(tmp_
     assert json.loads(heartbeat.read_bytes())["state"] == "stopped"
     assert not answers(port)
     assert not any(Path(f"/proc/{pid}").exists() for pid in born), "nobody is left"
+
+
+def test_up_says_who_can_come_in_and_how_safely(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(**how: object) -> list[str]:
+        asked = {"host": "127.0.0.1", "role": Role.VIEWER, **how}
+        return [r.code for r in notices(root, **asked)]  # type: ignore[arg-type]
+
+    (root / "logs" / "metrics.csv").write_text("ts\n", encoding="utf-8")
+    monkeypatch.delenv("STREAMLIT_SERVER_SSL_CERT_FILE", raising=False)
+    assert said() == [] and said(role=Role.OPERATOR) == []
+    assert said(role=Role.REVIEWER) == ["up.role_capped"] and said(role=Role.REVIEWER, demo=True) == []
+    assert said(host="0.0.0.0") == ["up.no_tls", "up.no_hosts"]
+    monkeypatch.setenv("STREAMLIT_SERVER_SSL_CERT_FILE", "cert.pem")
+    with (root / "configs" / "self_tuning.yaml").open("a", encoding="utf-8") as file:
+        file.write("\ngovernance: {allowed_hosts: [tuning.example.org]}\n")
+    assert said(host="0.0.0.0") == []
+    (root / "configs" / "users.yaml").write_text("accounts: [", encoding="utf-8")
+    assert said(role=Role.OPERATOR) == ["up.role_ignored"]

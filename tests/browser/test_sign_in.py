@@ -48,8 +48,11 @@ def test_wrong_then_right_and_the_link_is_kept(tmp_path: Path, browser: Browser)
     with served(root, tmp_path / "log") as url, person(browser) as page:
         page.goto(f"{url}/history?w=6h")
         expect(page).to_have_url(re.compile(r"/sign-in\?back=/history%3Fw%3D6h$"))
+        # what a browser says about its address is believed of a listed proxy only
+        page.set_extra_http_headers({"x-forwarded-for": "10.9.9.9"})
         enter(page, "김운영", "틀린 비밀번호 1")
         expect(page.get_by_role("alert")).to_contain_text("맞지 않습니다")
+        page.set_extra_http_headers({})
         enter(page, "김운영")
         expect(page).to_have_url(f"{url}/history?w=6h")
         expect(page.locator(".st-key-whoami")).to_contain_text("김운영 · 운영자")
@@ -59,8 +62,9 @@ def test_wrong_then_right_and_the_link_is_kept(tmp_path: Path, browser: Browser)
         page.locator(".st-key-whoami").get_by_role("button", name="로그아웃").click()
         expect(page).to_have_url(re.compile("/sign-in"))
         expect(second).to_have_url(re.compile("/sign-in"))
-        kinds = [g["kind"] for g in lines(root, "controls/approvals.jsonl")]
-        assert kinds == ["account", "signin_failed", "signin", "signout"]
+        said = lines(root, "controls/approvals.jsonl")
+        assert [g["kind"] for g in said] == ["account", "signin_failed", "signin", "signout"]
+        assert {g["address"] for g in said[1:3]} == {"127.0.0.1"}
 
 
 def test_a_disabled_person_is_out_within_seconds(tmp_path: Path, browser: Browser) -> None:
