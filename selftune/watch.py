@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
+from math import inf
 
 from selftune.acts import (
     blind_reason,
@@ -131,22 +132,30 @@ def hard_limit(p: Picture) -> tuple[Act, ...]:
     if not p.breaches:
         return ()
     reasons = tuple(c.reason for c in p.breaches)
-    exc, open_ = p.life.excursion, p.open
+    exc = p.life.excursion
     if _just_went_back(p):
         return ()
+    theirs = next((c for c in reversed(p.open) if c.origin is not Origin.LOOP), None)
+    if theirs is not None and theirs.at_ms >= _last_step_at_ms(p):
+        # what came last is the likeliest cause, whoever did it, and goes first
+        home = {m.rule: p.settings.rules[m.rule].clip(m.old) for m in theirs.moves}
+        act = return_act(p, "hard_limit", reasons, home=home, undoes=(theirs.id,), scope="step")
+        if act.moves:  # else what they wrote changed nothing, and cannot be what broke the limit
+            return (act,)
     if exc is not None:
         last = p.life.change(exc.steps[-1])
         home, undoes = _safer_home(p, exc, last)
         harm = harm_of(last, home.get(last.rules[-1], p.life.anchor[last.rules[-1]])) if last else None
         scope = "excursion" if undoes == exc.steps else "step"
         return (return_act(p, "hard_limit", reasons, home=home, undoes=undoes, scope=scope, harm=harm),)
-    theirs = next((c for c in reversed(open_) if c.origin is not Origin.LOOP), None)
-    if theirs is not None:
-        home = {m.rule: p.settings.rules[m.rule].clip(m.old) for m in theirs.moves}
-        act = return_act(p, "hard_limit", reasons, home=home, undoes=(theirs.id,), scope="step")
-        if act.moves:  # else what they wrote changed nothing, and cannot be what broke the limit
-            return (act,)
     return _emergency(p, reasons)
+
+
+def _last_step_at_ms(p: Picture) -> float:
+    """When the newest unproven step of ours was made; -inf without any."""
+    exc = p.life.excursion
+    last = p.life.change(exc.steps[-1]) if exc is not None else None
+    return last.at_ms if last is not None else -inf
 
 
 def _just_went_back(p: Picture) -> bool:

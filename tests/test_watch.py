@@ -246,6 +246,22 @@ def test_a_hard_breach_puts_a_persons_change_back_too_when_live() -> None:
         assert moved(back) == {"risk_max": (0.39, 0.35)}
 
 
+def test_what_came_last_goes_back_first_whoever_did_it() -> None:
+    """An unproven step of ours on probation must not take the blame for what somebody has just set."""
+    story = Story(settings_with({**LIVE, **HARD}))
+    ours = story.at(-300).step("creative_min", 0.24)
+    story.at(-200).verdict(ours, "NEUTRAL")
+    story.at(10).foreign("risk_max", 0.39)
+    stage = Scene(story, levels=[(12, {"risk_band": 0.50})])
+    assert moved(the(stage.plan(40), "return")) == {"risk_max": (0.39, 0.35)}
+
+    story = Story(settings_with({**LIVE, **HARD}))
+    story.at(10).foreign("risk_max", 0.37)
+    story.at(20).step("creative_min", 0.24)
+    stage = Scene(story, levels=[(22, {"risk_band": 0.50})])
+    assert moved(the(stage.plan(50), "return")) == {"creative_min": (0.24, 0.22)}
+
+
 def test_with_nothing_open_an_emergency_move_of_at_most_lr() -> None:
     story = Story(settings_with({**LIVE, **HARD}))
     stage = Scene(story, levels=[(0, {"risk_band": 0.50})])

@@ -104,7 +104,7 @@ class Person:
         """Takes back what the loop proposes to take back; what the page says afterwards."""
         self.open("/suggestions")
         self.starts("do_rollback_").get_by_role("button").click()
-        form = self.starts("form_rollback_")
+        form = self.page.locator("[class*='st-key-form_rollback_']")
         form.locator("textarea").fill(why)
         form.get_by_role("button").click()
         return self.wait_for_word()

@@ -3,8 +3,9 @@
     python examples/live_service/load.py --ports 8701 8702 --rate 60 --shift-at 600 --shift-rate 90
 
 Open loop: visitors come in bursts (Poisson, about `BURST` requests each) whether or not the last were
-answered. Popular shops are asked for more often (Zipf). At `--shift-at` seconds the rate changes and the
-popularity flattens, so that caches help less. Ends after `--seconds`, or on a signal.
+answered. Popular shops are asked for more often (Zipf). At `--shift-at` seconds the rate changes and nearly
+everybody asks for the same few shops: a cache then helps more, and its answers are older for the same
+lifetime. Ends after `--seconds`, or on a signal.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 from itertools import accumulate
 
 SHOPS, BURST, CONNECTIONS = 400, 5.0, 64
-FLAT, STEEP = 0.7, 1.1  # exponents of the popularity after and before the shift
+BEFORE, AFTER = 1.1, 2.0  # exponents of the popularity before and after the shift
 
 
 def popularity(exponent: float) -> list[float]:
@@ -51,10 +52,10 @@ class Target:
 
 async def run(args: argparse.Namespace) -> None:
     dice, targets, tasks = random.Random(args.seed), [Target(p) for p in args.ports], set()
-    shares, begin, at = {e: popularity(e) for e in (FLAT, STEEP)}, time.monotonic(), 0.0
+    shares, begin, at = {e: popularity(e) for e in (BEFORE, AFTER)}, time.monotonic(), 0.0
     while at < args.seconds:
         late = args.shift_at is not None and at >= args.shift_at
-        rate, share = (args.shift_rate, shares[FLAT]) if late else (args.rate, shares[STEEP])
+        rate, share = (args.shift_rate, shares[AFTER]) if late else (args.rate, shares[BEFORE])
         at += dice.expovariate(rate / BURST)
         burst = [
             dice.choices(range(SHOPS), cum_weights=share)[0]
