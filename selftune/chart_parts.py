@@ -74,7 +74,7 @@ def time_axis(scale: alt.Scale | None = None, *, labels: bool = True) -> alt.X:
     return alt.X("t:T", axis=axis, title=None, scale=scale)
 
 
-def value_axis(format_: str = "~r", *, inside: bool = False) -> alt.Axis:
+def value_axis(format_: str = ",~r", *, inside: bool = False) -> alt.Axis:
     """A y axis; `inside` writes its figures on the picture, so that stacked panels fit any width.
 
     Of stacked panels Streamlit sets the width of the plot alone: what stands beside it would stick out.

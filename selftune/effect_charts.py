@@ -145,7 +145,7 @@ def _forest_spec(look: Look, words: tuple[str, ...], axis: str, good: str) -> Js
     stroke, fill = outcome_colours(c)
     rows = alt.Chart(alt.NamedData("rows"))
     y = alt.Y("row:O", axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0))
-    x_axis = alt.Axis(title=axis, grid=False, format="~r", tickCount=5)
+    x_axis = alt.Axis(title=axis, grid=False, format=",~r", tickCount=5)
     colour = alt.Color("ink:N", scale=None)
     labels = ",".join(f'"{k}":{quoted(w)}' for k, w in zip(codes, words, strict=True))
     legend = alt.Legend(title=None, labelExpr=f"({{{labels}}})[datum.label]", symbolSize=90)

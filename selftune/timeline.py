@@ -248,7 +248,7 @@ def _entry(p: Picture, e: RuleEvent, index: _Index) -> Entry:
         actor=e.actor,
         origin=change.origin if change else Origin.FOREIGN,
         rule=e.rule,
-        old=e.old,
+        old=e.old if e.old is not None else _before(e, change),
         new=e.new,
         raw_new=e.raw_new,
         kind=change.kind if change else None,
@@ -264,6 +264,12 @@ def _entry(p: Picture, e: RuleEvent, index: _Index) -> Entry:
         deltas=_deltas(p, record, row),
         revertible=e.key in index.revertible,
     )
+
+
+def _before(e: RuleEvent, change: Change | None) -> float | None:
+    """The value that was in force, of an event whose line does not say it."""
+    moves = change.moves if change is not None else ()
+    return next((m.old for m in moves if m.key == e.key), None)
 
 
 def _why(change: Change | None, mark: Mark, judged: Decision | None, index: _Index) -> tuple[Reason, ...]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 
+import altair as alt
 import numpy as np
 import pytest
 import vl_convert as vlc
 
 from selftune.chart_kit import Look, Outcome, clock_text, number, outcome_colours, wall_times
+from selftune.chart_parts import value_axis
 from selftune.charts import Span, linked_panels, metric_chart
 from selftune.downsample import downsample
 from selftune.effect_charts import forest, receipt
@@ -215,3 +218,11 @@ def test_few_samples_stay_as_they_are() -> None:
 )
 def test_a_figure_has_as_many_decimals_as_it_needs(value: float, shown: str) -> None:
     assert number(value) == shown
+
+
+@pytest.mark.parametrize("highest", [0.15, 31.0, 413.0, 2000.0])
+def test_no_axis_speaks_in_exponents(highest: float) -> None:
+    data = alt.Data(values=[{"y": 0}, {"y": highest}])
+    y = alt.Y("y:Q", axis=value_axis())
+    svg = vlc.vegalite_to_svg(alt.Chart(data).mark_point().encode(y=y).properties(height=100).to_dict())
+    assert re.findall(r">[\d.,]+</text>", svg) and "e+" not in svg
