@@ -238,7 +238,7 @@ def one(a: Asked, run: Run, now: Now, say: Say) -> None:
     st.title(say(f"backtest.title_{state.value}"))
     st.html(block(f"<p>{safe(run_name(run, say, zone(now)))}</p>"))
     if not run.status.over:
-        ui.live(partial(moving, run.id), key="backtest_live", every_s=EVERY_S)
+        ui.live(partial(moving, run.id, state), key="backtest_live", every_s=EVERY_S)
         st.write(say("backtest.close_safely"))
         cancel_button(run, now, say)
     else:
@@ -246,12 +246,12 @@ def one(a: Asked, run: Run, now: Now, say: Say) -> None:
     back(say)
 
 
-def moving(run_id: str) -> None:
-    """How far it is; draws the page anew as soon as it is over, but never under an open dialog."""
+def moving(run_id: str, drawn: State) -> None:
+    """How far it is; draws the page anew as soon as it is in another state than the title says."""
     now = ui.now()
     say = ui.words(now)
     run = backtest_runs.read(now.root, run_id)
-    if run is None or run.status.over:
+    if run is None or run.status.state is not drawn:
         st.rerun(scope="app")
     share = min(1.0, max(0.0, run.status.share))
     st.progress(share, text=progress(run.status, say))

@@ -132,7 +132,7 @@ def name_of(name: str, role: str, say: Say) -> str:
         return say(f"backtest.role_{role}") if role in set(Baseline) else name
     if name in (IN_FORCE, DRAFT):
         return say(f"backtest.c_{name}")
-    if name.startswith(POLICY) and name.removeprefix(POLICY) in set(PolicyName):
+    if name.removeprefix(POLICY) in set(PolicyName):  # a shell names them without the prefix
         return say(f"backtest.c_policy_{name.removeprefix(POLICY)}")
     if name.startswith(REVISION):
         ident = name.removeprefix(REVISION)

@@ -138,10 +138,10 @@ def test_the_open_draft_is_what_would_be_saved() -> None:
 @pytest.mark.parametrize("language", catalogue.LANGUAGES)
 def test_our_names_are_said_and_typed_names_stay(language: str) -> None:
     say = say_in(language)
-    ours = ("in_force", "draft", "policy:adaptive", "rev:01JDKZ00000000000000000000")
+    ours = ("in_force", "draft", "policy:adaptive", "adaptive", "none", "rev:01JDKZ00000000000000000000")
     for name, role in (*((n, "candidate") for n in ours), ("none", "none"), ("oracle", "oracle")):
         assert name_of(name, role, say) not in (name, "")
-    for typed in (HOSTILE, "policy:magic", "rev:1", "none"):
+    for typed in (HOSTILE, "policy:magic", "rev:1", "other.yaml"):
         assert name_of(typed, "candidate", say) == typed
 
 

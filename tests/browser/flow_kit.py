@@ -175,9 +175,9 @@ class Reader:
 
 
 @contextmanager
-def reader(browser: Browser, url: str) -> Iterator[Reader]:
-    """A new person at the dashboard; whatever was noisy meanwhile fails the test."""
-    context = browser.new_context(locale="en-US", viewport={"width": 1400, "height": 900})
+def reader(browser: Browser, url: str, **more: Any) -> Iterator[Reader]:
+    """A new person at the dashboard; whatever was noisy meanwhile fails the test. `more`: of the context."""
+    context = browser.new_context(**{"locale": "en-US", "viewport": {"width": 1400, "height": 900}, **more})
     context.set_default_timeout(WITHIN_S * 1000)
     found = Reader(page=context.new_page(), url=url)
     _listen(found)

@@ -1,8 +1,8 @@
-"""Pictures of every page (language, theme, width) and of the first page's states into `shots/`: `make shots`.
+"""Pictures of every page (language, theme, width), of the states of the first page and a backtest: `make shots`.
 
 Serves data roots of its own on loopback, so that what is shown does not depend on this machine's: the
 demo with its loop for the pages, and small roots for the states (empty, stale, broken settings, …).
-`python -m tests.browser.shots overview trends` takes only these pages.
+`python -m tests.browser.shots overview trends` takes only these pages; `backtests` a backtest's states.
 """
 
 from __future__ import annotations
@@ -21,10 +21,18 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
+from selftune.demo import demo_root, run_demo
 from tests.browser.conftest import CHROMIUM_ARGS, data_root, free_port, serve
 from tests.browser.test_smoke import PATHS, PHONE, SIZES
 from tests.conftest import CHECKOUT
+from tests.pages.past_runs import every_state
 
+BACKTEST_LOOKS = (
+    ("ko", "light", "wide"),
+    ("en", "dark", "wide"),
+    ("ko", "dark", "phone"),
+    ("en", "light", "phone"),
+)
 WARM_UP_S = 100.0  # the demo's first watched change by then has its verdict, or a suggestion stands
 LONGEST_PX = 4000
 
@@ -83,6 +91,28 @@ def state(folder: Path, name: str) -> Iterator[str]:
         process.wait(timeout=20)
 
 
+BACKTESTS = ("done", "compare", "draft", "unsupported", "running", "failed", "interrupted")
+
+
+def backtests(browser: Browser, folder: Path, out: Path, say: Callable[[str], None]) -> None:
+    """A backtest in every state that a reader may meet: on a wide screen, and on a phone."""
+    run_demo(folder, fast=True, seconds=2 * 3600, seed=3)
+    runs = every_state(demo_root(folder))
+    with runs.held:
+        process, url = serve(runs.root, folder / "backtests.log")
+        try:
+            for name, (language, scheme, size) in product(BACKTESTS, BACKTEST_LOOKS):
+                file = out / f"backtest_{name}_{language}_{scheme}_{size}.png"
+                query = f"run={runs.ids.get(name, runs.ids['done'])}"
+                if name == "compare":
+                    query += f"&vs={runs.ids['draft']},{runs.ids['better']}"
+                take(browser, f"{url}/backtest?{query}", file, language=language, scheme=scheme, size=size)
+            say("backtests")
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
 def take(browser: Browser, url: str, file: Path, *, language: str, scheme: str, size: str) -> None:
     """One picture of one page, as long as the page is."""
     width, height = SIZES[size]
@@ -134,8 +164,12 @@ def main(arguments: list[str]) -> int:
                         file = out / f"state_{what}_{language}_{size}.png"
                         take(browser, url, file, language=language, scheme="light", size=size)
                 print(what)
-            with demo(folder) as url:
-                pages(browser, url, out, arguments or list(PATHS), print)
+            if not arguments or "backtests" in arguments:
+                backtests(browser, folder / "backtests", out, print)
+            wanted = [x for x in arguments if x in PATHS] if arguments else list(PATHS)
+            if wanted:
+                with demo(folder) as url:
+                    pages(browser, url, out, wanted, print)
         finally:
             browser.close()
     print(f"pictures in {out}")
