@@ -17,6 +17,7 @@ from selftune import backtest_desk, backtest_runs, deskwork, report, ui
 from selftune.access import Action
 from selftune.backtest_charts import GainRow, ScoreLine, gain_rows, score_curves
 from selftune.backtest_request import ALLOWED_BASELINES, DEFAULT_BASELINES, Baseline, Mode, Request
+from selftune.backtest_result import Support
 from selftune.backtest_runs import Run, State
 from selftune.backtest_text import (
     guards_html,
@@ -368,7 +369,11 @@ def beside(run: str) -> None:
 
 def curves(a: Asked, now: Now, say: Say) -> ChartView | None:
     """The scores over time of all that can be told."""
-    rows = [x for x in lines(a.runs) if any(v is not None for v in x.outcome.curve.mean)]
+    rows = [
+        x
+        for x in lines(a.runs)
+        if x.outcome.support is not Support.NONE and any(v is not None for v in x.outcome.curve.mean)
+    ]
     if not rows or a.run is None or a.run.result is None:
         return None
     spans = [(r.result.from_ms, r.result.to_ms) for r in a.runs if r.result is not None]

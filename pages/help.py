@@ -13,7 +13,7 @@ from selftune.chart_kit import Say
 
 ui.require()
 
-TERMS = ("metric", "target", "rule", "delta", "score", "anchor", "excursion")
+TERMS = ("metric", "target", "rule", "delta", "score", "anchor", "excursion", "backtest", "support")
 ROLES = ("viewer", "operator", "reviewer", "admin")
 # The same colours and shapes as on the charts, as characters that every reader's font has.
 MARKS = {

@@ -121,9 +121,14 @@ def look(now: Now) -> Look:
 
 
 def ink() -> None:
-    """Dark words on the bright buttons of the dark theme: Streamlit writes white on any colour."""
+    """Korean words stay whole at a line's end; dark words on the bright buttons of the dark theme.
+
+    Streamlit breaks Hangul anywhere, and writes white on any colour.
+    """
+    rules = ".stApp :is(h1,h2,h3,p,li,label,button){word-break:keep-all;overflow-wrap:anywhere}"
     if st.context.theme.type == "dark":
-        st.html(f"<style>{','.join(BRIGHT)}{{color:#12161B}}</style>")
+        rules += f"{','.join(BRIGHT)}{{color:#12161B}}"
+    st.html(f"<style>{rules}</style>")
 
 
 def language_links(say: Say) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of every page (language, theme, width), of the states of the first page and a backtest: `make shots`.
+"""Pictures of every page (language, theme, width), of the states of overview and backtest: `make shots`.
 
 Serves data roots of its own on loopback, so that what is shown does not depend on this machine's: the
 demo with its loop for the pages, and small roots for the states (empty, stale, broken settings, …).
