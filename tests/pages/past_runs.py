@@ -66,7 +66,9 @@ def every_state(root: Path) -> Runs:
     ):
         found.ids[state.value] = prepare(root, Request())
         ended(root, found.ids[state.value], state, error)
-    found.ids["queued"] = prepare(root, Request())
+    queued = found.ids["queued"] = prepare(root, Request())
+    # a worker that never comes is told after a minute; this one stays on its way for the whole module
+    write_status(root, queued, Status(state=State.QUEUED, started_ms=wall_ms() + 3_600_000))
     running = found.ids["running"] = prepare(root, Request())
     found.held.enter_context(held_for_life(lock_of(root, running)))
     write_status(root, running, Status(state=State.RUNNING, share=0.42, eta_s=75.0, started_ms=wall_ms()))
