@@ -22,12 +22,13 @@ from selftune.objective import attainment, objective_score, weighted
 from selftune.policy_state import SEED_LEVER, PolicyState
 from selftune.response_model import UNIT, Floats, Model, Windows, learn
 
-KEPT = 90  # windows: older ones have faded
+KEPT = 90  # windows, where what was long at rest counts as few: older ones have faded
+FRESH, BLOCK = 12, 6  # the newest windows stand alone, older ones at equal values in blocks
 CYCLE_OF_WINDOW = 4 / 3  # the model's cycle is 120 s at a window of 90 s
 PRIOR_SLOPE = 0.03  # a full range in the configured direction; weak on purpose: data overrule it
 OPTIMISM, OPTIMISM_START, OPTIMISM_CYCLES = 0.35, 0.65, 25.0
 STEP_COST, ACT_GAIN = 0.0015, 0.006
-P_HARD, P_EMERGENCY = 0.05, 0.25
+P_HARD, P_EMERGENCY = 0.02, 0.25
 HARD_MARGIN = 0.01  # of the target's scale, or of the limit's size
 GRID, NEAR, WIDE = 15, 0.15, 192
 NODES, MASSES = roots_hermitenorm(7)
@@ -37,7 +38,11 @@ UNTRIED = 0.02  # score that the first step of a rule is worth: what it does is 
 SURE = 0.8  # P(gain) from which a step is said to help; below it explores
 PROBE_BELOW = 0.98  # score: above it nothing new is tried for its own sake
 NO_ERROR = 0.05  # of the target's scale: the error of a mean whose error was not measured
-LEAST_STEP = 0.25  # of lr: less is not worth an event
+SIZES = (
+    1.0,
+    0.5,
+    0.25,
+)  # of a step: smaller where a hard limit is near; less than lr/4 is not worth an event
 PASSING = frozenset({"guard.cooldown"})  # over soon: what such a rule could reach still counts
 
 
@@ -59,7 +64,43 @@ def observed(state: PolicyState) -> tuple[QuietWindow, ...]:
     now = _present(state, modelled)
     if now is not None and (not whole or now.start_ms >= whole[-1].end_ms):
         whole.append(now)
-    return tuple(whole[-KEPT:])
+    return tuple(condensed(whole)[-KEPT:])
+
+
+def condensed(windows: Sequence[QuietWindow]) -> list[QuietWindow]:
+    """The same windows with long rests made short, so that how the rules came there is not forgotten."""
+    old, fresh = list(windows[:-FRESH]), list(windows[-FRESH:])
+    out: list[QuietWindow] = []
+    run: list[QuietWindow] = []
+    for w in old:
+        if run and (w.regime != run[-1].regime or w.values != run[-1].values):
+            out, run = out + run, []
+        run.append(w)
+        if len(run) == BLOCK:
+            out.append(_block(run))
+            run = []
+    return out + run + fresh
+
+
+def _block(run: Sequence[QuietWindow]) -> QuietWindow:
+    """Windows at equal values as one, in their middle."""
+    stats = {}
+    for m in run[0].stats:
+        each = [w.stats[m] for w in run if m in w.stats and w.stats[m].mean is not None]
+        known = [s.se for s in each if s.se is not None]
+        stats[m] = WindowStat(
+            mean=sum(s.mean for s in each if s.mean is not None) / len(each) if each else None,
+            se=sum(x**2 for x in known) ** 0.5 / len(known) if known else None,
+            n=sum(s.n for s in each), start_ms=run[0].start_ms, end_ms=run[-1].end_ms,
+        )  # fmt: skip
+    middle = run[len(run) // 2]
+    return QuietWindow(
+        start_ms=middle.start_ms,
+        end_ms=middle.end_ms,
+        values=middle.values,
+        regime=middle.regime,
+        stats=stats,
+    )
 
 
 def _teaches(stat: WindowStat | None) -> bool:
@@ -128,6 +169,7 @@ class Choice:
         cycle_ms = self.state.settings.observe_window_s * CYCLE_OF_WINDOW * 1000
         start = self.seen[0].start_ms
         windows = Windows(
+            here=self.here,
             x=self.seen_x,
             t=np.array([(w.start_ms - start) / cycle_ms for w in self.seen]),
             segment=np.cumsum(np.diff([w.regime for w in self.seen], prepend=self.seen[0].regime) != 0),
@@ -176,10 +218,12 @@ class Choice:
     # ---------------------------------------------------------------------------- worth
     def score(self, x: Floats) -> tuple[Floats, Floats]:
         """(expected score, its sd) at each row of `x`."""
+        return self._score(*self.model.predict(x))
+
+    def _score(self, mean: Floats, sd: Floats) -> tuple[Floats, Floats]:
         s = self.state.settings
-        mean, sd = self.model.predict(x)
         total = sum(s.weights[m] for m in weighted(s))
-        e, var = np.zeros(len(x)), np.zeros(len(x))
+        e, var = np.zeros(len(mean)), np.zeros(len(mean))
         for k, m in enumerate(self.metrics[: len(weighted(s))]):
             at = (mean[:, k, None] + sd[:, k, None] * NODES) * self.unit[k]
             got = _attained(s.targets[m].max, s.targets[m].min, s.targets[m].scale, at)
@@ -191,11 +235,11 @@ class Choice:
 
     def p_hard(self, x: Floats) -> Floats:
         """The chance, at each row of `x`, that some hard limit is broken (a margin before it)."""
+        return self._p_hard(*self.model.predict(x)) if self.state.settings.hard else np.zeros(len(x))
+
+    def _p_hard(self, mean: Floats, sd: Floats) -> Floats:
         s = self.state.settings
-        worst = np.zeros(len(x))
-        if not s.hard:
-            return worst
-        mean, sd = self.model.predict(x)
+        worst = np.zeros(len(mean))
         for m, limit in s.hard.items():
             if m not in self.metrics:
                 continue
@@ -213,10 +257,11 @@ class Choice:
 
     def worth(self, x: Floats) -> Floats:
         """Optimistic score less the cost of the way there; -inf where a hard limit may break."""
-        e, sd = self.score(x)
+        at = self.model.predict(x)
+        e, sd = self._score(*at)
         steps = np.ceil(np.abs(x - self.here) / self.lr - 1e-6).sum(axis=1)
         value = np.minimum(1.0, e + self.optimism * sd) - STEP_COST * steps
-        return np.where((self.p_hard(x) <= P_HARD) | (steps == 0), value, -np.inf)
+        return np.where((self._p_hard(*at) <= P_HARD) | (steps == 0), value, -np.inf)
 
     # ---------------------------------------------------------------------------- where to
     @cached_property
@@ -239,7 +284,7 @@ class Choice:
     def candidates(self) -> Floats:
         d = len(self.rules)
         near = [self.here]
-        for i, size in product(range(d), (-1.0, -0.5, 0.5, 1.0)):
+        for i, size in product(range(d), [way * size for way in (-1.0, 1.0) for size in SIZES]):
             x = self.here.copy()
             x[i] += size * self.lr[i]
             near.append(x)
@@ -295,9 +340,9 @@ class Choice:
             if not self._untried(i):
                 continue
             first = r.direction or (1 if self.here[i] < 0.5 else -1)
-            for step in (first * r.lr, -first * r.lr):
-                if self.state.refusal(r, step) is None:
-                    new = self.state.new_value(r, step)
+            for size, way in product(SIZES, (first, -first)):
+                if self._allowed(i, way * size * r.lr):
+                    new = self.state.new_value(r, way * size * r.lr)
                     if self.p_hard(self._after([(i, new)])[None, :])[0] <= P_HARD:
                         return (self._proposal(i, new),)
         return None
@@ -319,13 +364,21 @@ class Choice:
     def _blocks(self) -> tuple[Reason, ...]:
         return tuple(self.state.blocked[r.name].reason for r in self.rules if r.name in self.state.blocked)
 
+    def _allowed(self, i: int, step: float) -> bool:
+        """Whether this step of this rule may be proposed, and is large enough to be worth an event."""
+        rule = self.rules[i]
+        if self.state.refusal(rule, step) is not None:
+            return False
+        moved = abs(self.state.new_value(rule, step) - self.state.values[rule.name])
+        return moved >= SIZES[-1] * rule.lr * (1 - 1e-6)
+
     def _steps(self, target: Floats) -> list[tuple[int, float]]:
-        """(rule, new value) of every allowed single step towards `target`."""
+        """(rule, new value) of every allowed single step towards `target`, whole ones first."""
         out = []
-        for i, r in enumerate(self.rules):
+        for size, (i, r) in product(SIZES, enumerate(self.rules)):
             far = (target[i] - self.here[i]) * (r.max - r.min)
-            step = float(np.clip(far, -r.lr, r.lr))
-            if abs(step) >= LEAST_STEP * r.lr and self.state.refusal(r, step) is None:
+            step = size * float(np.clip(far, -r.lr, r.lr))
+            if self._allowed(i, step):
                 out.append((i, self.state.new_value(r, step)))
         return out
 
@@ -342,8 +395,10 @@ class Choice:
         points = np.array([self._after([s]) for s in steps])
         e, sd = self.score(points)
         news = np.array([UNTRIED * self.trust[i] if self._untried(i) else 0.0 for i, _ in steps])
-        worth = np.where(self.p_hard(points) <= P_HARD, e + self.optimism * sd + news, -np.inf)
-        order = [int(k) for k in np.argsort(-worth, kind="stable") if worth[k] > -np.inf]
+        safe = self.p_hard(points) <= P_HARD
+        largest = {i: k for k, (i, _) in reversed(list(enumerate(steps))) if safe[k]}
+        worth = e + self.optimism * sd + news
+        order = sorted(largest.values(), key=lambda k: -float(worth[k]))
         if not order:
             return Hold(reasons=(Reason("hold.hard_near", {"limit": P_HARD, "unit": "chance"}),))
         chosen = [steps[order[0]]]
@@ -382,7 +437,7 @@ class Choice:
     def _proposal(self, i: int, new: float, first: Reason | None = None) -> Proposal:
         rule = self.rules[i]
         old = self.state.values[rule.name]
-        mean, sd = self.model.step(self.here, self._after([(i, new)]))
+        mean, sd = self.model.step(self._after([(i, new)]))
         mean, sd = mean * self.unit, sd * self.unit
         helped = self._helps(mean)
         reasons = [*([first] if first is not None else []), self._off(self._wanting(mean))]

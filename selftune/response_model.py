@@ -23,11 +23,11 @@ UNIT = 0.25  # a target's scale in the model's units: the constants below were f
 AXIS, JOINT, SLOPE = 0.015, 0.012, 0.05  # sd of what one rule does, of all together, of slopes a full range
 LENGTH = 0.45  # of the rules' range over which a response bends
 MEMORY, ACROSS = 250.0, 0.5  # cycles after which the past is worth 1/e; what another segment is worth
-LEVEL, LEVEL_ACROSS = 0.03, 0.3  # sd of the level of a segment, and what segments share of it
+LEVEL, LEVEL_ACROSS = 0.3, 0.3  # sd of the level of a segment, and what segments share of it
 WANDER, WANDER_CYCLES = 0.003, 12.0  # slow drift
 FLOOR = 0.0015  # no window mean is known better than this
 AMPLITUDES = (1.0, 2.0, 4.0, 8.0)  # times AXIS, JOINT and SLOPE; not less: a rule not yet tried may answer
-LEVELS = (1.0, 2.0, 4.0)  # times LEVEL and WANDER
+WANDERS = (1.0, 2.0, 4.0)  # times WANDER
 DOUBT = 0.9  # sd of the prior of both, in natural logs: few windows change little
 LAGS = (0.5, 1.2, 2.5)  # cycles: how slowly a system may answer, beside at once
 LAG_LEAST, LAG_DOUBT = 5, 1.5  # windows before that is asked; log odds against each further lag
@@ -38,8 +38,12 @@ JUMP_P, JUMP_HITS, JUMP_OF, JUMP_REST = 0.001, 2, 3, 6
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
-    """What was seen. Shape: x (n, d) in [0, 1]; t (n,) in cycles; segment (n,); y, sd (n, metrics)."""
+    """What was seen. Shape: x (n, d) in [0, 1]; t (n,) in cycles; segment (n,); y, sd (n, metrics).
 
+    `here` (d,): the present point, from which responses are counted.
+    """
+
+    here: Floats
     x: Floats
     t: Floats
     segment: Ints
@@ -49,10 +53,15 @@ class Windows:
 
 @dataclass(frozen=True)
 class Shapes:
-    """Covariances that all metrics share, before their own amplitudes: response and level."""
+    """Covariances that all metrics share, before their own amplitudes: response, level, slow drift."""
 
     response: Floats
     level: Floats
+    wander: Floats
+
+    def of(self, amplitude: float, wander: float) -> Floats:
+        """The covariance of one metric."""
+        return amplitude**2 * self.response + self.level + wander**2 * self.wander
 
 
 @dataclass(frozen=True)
@@ -62,11 +71,11 @@ class Fit:
     slopes: Floats
     base: float
     amplitude: float
-    level: float
+    wander: float
     inverse: Floats  # of the covariance of the windows
     weights: Floats
     residual_z: Floats  # one-step-ahead, in the order of the windows
-    evidence: float  # log marginal likelihood and prior of amplitude and level
+    evidence: float  # log marginal likelihood and prior of amplitude and wander
 
 
 class Model:
@@ -90,31 +99,28 @@ class Model:
         """(mean, sd) of every metric at each row of `x`. Shape: (points, metrics)."""
         w, (t, g) = self.windows, self.now
         n = len(x)
-        cross = shapes(x, np.full(n, t), np.full(n, g), w.x, w.t, w.segment, w.x[0])
-        own = _at_itself(x, w.x[0])
+        cross = shapes(x, np.full(n, t), np.full(n, g), w.x, w.t, w.segment, w.here)
+        own = spread_at(x, w.here)
         means, sds = [], []
         for f in self.fits:
-            k = f.amplitude**2 * cross.response + f.level**2 * cross.level
+            k = cross.of(f.amplitude, f.wander)
             known = np.sum((k @ f.inverse) * k, axis=1)
-            prior = f.amplitude**2 * own + f.level**2 * (LEVEL**2 + WANDER**2)
+            prior = f.amplitude**2 * own + LEVEL**2 + (f.wander * WANDER) ** 2
             means.append(f.base + (x - w.x[0]) @ f.slopes + k @ f.weights)
             sds.append(np.sqrt(np.maximum(prior - known, 1e-12)))
         return np.stack(means, axis=1), np.stack(sds, axis=1)
 
-    def step(self, here: Floats, there: Floats) -> tuple[Floats, Floats]:
-        """(mean, sd) of the change of every metric from one point to another. Shape: (metrics,)."""
+    def step(self, there: Floats) -> tuple[Floats, Floats]:
+        """(mean, sd) of the change of every metric from the present point to another. Shape: (metrics,)."""
         w, (t, g) = self.windows, self.now
-        x = np.stack([here, there])
-        times, segments = np.full(2, t), np.full(2, g)
-        cross = shapes(x, times, segments, w.x, w.t, w.segment, w.x[0])
-        own = shapes(x, times, segments, x, times, segments, w.x[0])
+        x = there[None, :]
+        cross = shapes(x, np.full(1, t), np.full(1, g), w.x, w.t, w.segment, w.here).response[0]
+        own = float(spread_at(x, w.here)[0])
         means, sds = [], []
         for f in self.fits:
-            k = f.amplitude**2 * (cross.response[1] - cross.response[0])  # levels cancel
-            r = own.response
-            prior = f.amplitude**2 * (r[0, 0] + r[1, 1] - 2 * r[0, 1])
-            means.append(float((there - here) @ f.slopes + k @ f.weights))
-            sds.append(float(np.sqrt(max(prior - k @ f.inverse @ k, 1e-12))))
+            k = f.amplitude**2 * cross  # levels cancel, and the response is counted from here
+            means.append(float((there - w.here) @ f.slopes + k @ f.weights))
+            sds.append(float(np.sqrt(max(f.amplitude**2 * own - k @ f.inverse @ k, 1e-12))))
         return np.array(means), np.array(sds)
 
 
@@ -143,7 +149,7 @@ def _settled(w: Windows, model: Model, slopes: Floats) -> tuple[Windows, Model]:
         slow = replace(w, x=lagged(w, lag))
         both = _covariances(slow)
         total = sum(
-            _tried(slow, both, k, slopes[k], f.amplitude, f.level)[0] for k, f in enumerate(model.fits)
+            _tried(slow, both, k, slopes[k], f.amplitude, f.wander)[0] for k, f in enumerate(model.fits)
         )
         tried.append((total - LAG_DOUBT * (i + 1), slow))
     best = max(tried, key=lambda t: t[0])[1]
@@ -172,38 +178,38 @@ def _fit(windows: Windows, slopes: Floats) -> Model:
 
 
 def _covariances(w: Windows) -> Shapes:
-    return shapes(w.x, w.t, w.segment, w.x, w.t, w.segment, w.x[0])
+    return shapes(w.x, w.t, w.segment, w.x, w.t, w.segment, w.here)
 
 
 def _tried(
-    w: Windows, both: Shapes, k: int, slopes: Floats, amplitude: float, level: float
+    w: Windows, both: Shapes, k: int, slopes: Floats, amplitude: float, wander: float
 ) -> tuple[float, Floats, Floats]:
     """(log evidence, covariance, one-step-ahead z) of one metric under these amplitudes."""
     rest = w.y[:, k] - w.y[0, k] - (w.x - w.x[0]) @ slopes
     n = len(rest)
-    cov = amplitude**2 * both.response + level**2 * both.level
+    cov = both.of(amplitude, wander)
     cov[np.arange(n), np.arange(n)] += w.sd[:, k] ** 2 + FLOOR**2
     bordered = np.empty((n + 1, n + 1))  # its factor's last row is the factor of `cov` solved for `rest`
     bordered[:n, :n], bordered[n, :n], bordered[:n, n] = cov, rest, rest
     bordered[n, n] = 1.0 + rest @ rest / FLOOR**2
     factor = np.asarray(np.linalg.cholesky(bordered), dtype=float)
     z: Floats = factor[n, :n]
-    doubt = (np.log(amplitude) ** 2 + np.log(level) ** 2) / (2 * DOUBT**2)
+    doubt = (np.log(amplitude) ** 2 + np.log(wander) ** 2) / (2 * DOUBT**2)
     return float(-0.5 * z @ z - np.log(np.diag(factor)[:n]).sum() - doubt), cov, z
 
 
 def _fit_one(w: Windows, both: Shapes, k: int, slopes: Floats) -> Fit:
-    def evidence(amplitude: float, level: float) -> float:
-        return _tried(w, both, k, slopes, amplitude, level)[0]
+    def evidence(amplitude: float, wander: float) -> float:
+        return _tried(w, both, k, slopes, amplitude, wander)[0]
 
-    level = max(LEVELS, key=lambda v: evidence(1.0, v))
-    amplitude = max(AMPLITUDES, key=lambda a: evidence(a, level))
-    if amplitude > 1.0 and level > 1.0:
-        level = max(LEVELS, key=lambda v: evidence(amplitude, v))
-    total, cov, z = _tried(w, both, k, slopes, amplitude, level)
+    wander = max(WANDERS, key=lambda v: evidence(1.0, v))
+    amplitude = max(AMPLITUDES, key=lambda a: evidence(a, wander))
+    if amplitude > 1.0 and wander > 1.0:
+        wander = max(WANDERS, key=lambda v: evidence(amplitude, v))
+    total, cov, z = _tried(w, both, k, slopes, amplitude, wander)
     inverse: Floats = np.asarray(np.linalg.inv(cov), dtype=float)
     weights = inverse @ (w.y[:, k] - w.y[0, k] - (w.x - w.x[0]) @ slopes)
-    return Fit(slopes, float(w.y[0, k]), amplitude, level, inverse, weights, z, total)
+    return Fit(slopes, float(w.y[0, k]), amplitude, wander, inverse, weights, z, total)
 
 
 def _segmented(w: Windows, model: Model) -> Windows:
@@ -226,22 +232,39 @@ def _z(model: Model) -> Floats:
     return np.stack([f.residual_z for f in model.fits], axis=1)
 
 
-def shapes(x: Floats, t: Floats, g: Ints, x2: Floats, t2: Floats, g2: Ints, origin: Floats) -> Shapes:
-    """The covariances of the points (x, t, g) with the points (x2, t2, g2). Shape: (n, n2)."""
-    d = x.shape[1]
-    gap2 = (x[:, None, :] - x2[None, :, :]) ** 2
-    axes = np.exp(-gap2 / (2 * LENGTH**2)).sum(axis=2)
-    joint = np.exp(-gap2.sum(axis=2) / (2 * LENGTH**2 * max(1.0, d / 2)))
-    linear = (x - origin) @ (x2 - origin).T
+def shapes(x: Floats, t: Floats, g: Ints, x2: Floats, t2: Floats, g2: Ints, here: Floats) -> Shapes:
+    """The covariances of the points (x, t, g) with the points (x2, t2, g2). Shape: (n, n2).
+
+    A response is counted from the present point: what fades with age is how other values differ from it, and
+    a metric that fell while the rules moved is put down to the move, not to the time that it took.
+    """
+    centre = here[None, :]
+    response = (
+        _raw(x, x2) - _raw(x, centre) - _raw(centre, x2) + _raw(centre, centre)
+        + SLOPE**2 * (x - here) @ (x2 - here).T
+    )  # fmt: skip
     age, apart = np.abs(t[:, None] - t2[None, :]), np.abs(g[:, None] - g2[None, :])
-    fading = np.exp(-age / MEMORY) * ACROSS**apart
-    response = fading * (AXIS**2 * axes + JOINT**2 * joint + SLOPE**2 * linear)
-    level = LEVEL**2 * np.where(apart == 0, 1.0, LEVEL_ACROSS) + np.where(
-        apart == 0, WANDER**2 * np.exp(-age / WANDER_CYCLES), 0.0
+    same = apart == 0
+    return Shapes(
+        response * np.exp(-age / MEMORY) * ACROSS**apart,
+        LEVEL**2 * np.where(same, 1.0, LEVEL_ACROSS),
+        np.where(same, WANDER**2 * np.exp(-age / WANDER_CYCLES), 0.0),
     )
-    return Shapes(response, level)
 
 
-def _at_itself(x: Floats, origin: Floats) -> Floats:
+def spread_at(x: Floats, here: Floats) -> Floats:
+    """The prior variance of the response at each row of `x`, before its amplitude."""
     d = x.shape[1]
-    return np.asarray(AXIS**2 * d + JOINT**2 + SLOPE**2 * np.sum((x - origin) ** 2, axis=1))
+    still = AXIS**2 * d + JOINT**2
+    return np.asarray(2 * (still - _raw(x, here[None, :])[:, 0]) + SLOPE**2 * ((x - here) ** 2).sum(axis=1))
+
+
+def _raw(x: Floats, x2: Floats) -> Floats:
+    """Covariance of the curved part of the response. Shape: (n, n2)."""
+    d = x.shape[1]
+    total, far = np.zeros((len(x), len(x2))), np.zeros((len(x), len(x2)))
+    for i in range(d):
+        gap2 = (x[:, i, None] - x2[None, :, i]) ** 2 / (-2 * LENGTH**2)
+        total += np.exp(gap2)
+        far += gap2
+    return np.asarray(AXIS**2 * total + JOINT**2 * np.exp(far / max(1.0, d / 2)))
