@@ -34,7 +34,7 @@ import numpy as np
 
 from benchmarks.tuning_peers import PEERS, Floats, Peer, Task, seen_score
 from benchmarks.tuning_plants import CYCLE_S, PLANTS, Maker, TuningPlant, Windows
-from selftune.domain import Hold, PolicyName, Verdict, WindowStat
+from selftune.domain import Hold, PolicyName, Proposal, Verdict, WindowStat
 from selftune.gaps import QuietWindow
 from selftune.objective import score_odds
 from selftune.policy import POLICIES, propose
@@ -77,6 +77,7 @@ class Ours:
         self.lessons: list[Lesson] = []
         self.evidence: Evidence | None = None
         self.moved: tuple[str, float] | None = None
+        self.said: tuple[Proposal, ...] | Hold | None = None
 
     def next(
         self, values: Mapping[str, float], windows: Mapping[str, WindowStat]
@@ -87,7 +88,7 @@ class Ours:
             evidence=self.evidence, lessons=tuple(self.lessons[-LOOK_BACK:]),
             quiet=tuple(self.quiet[-LOOK_BACK:]),
         )  # fmt: skip
-        found = propose(state)
+        found = self.said = propose(state)
         first = next(iter(windows.values()))
         self.quiet.append(
             QuietWindow(

@@ -34,6 +34,7 @@ LAG_LEAST, LAG_DOUBT = 5, 1.5  # windows before that is asked; log odds against 
 WINDOW, WASHOUT = 0.75, 0.17  # cycles: length of a window, of the settling before it
 OUTLIER_Z, JUMP_CAP = 3.2, 6.0
 JUMP_P, JUMP_HITS, JUMP_OF, JUMP_REST = 0.001, 2, 3, 6
+JUMP_DOUBT = 5.0  # log odds against a jump at a given window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +132,10 @@ def learn(windows: Windows, slopes: Floats) -> Model:
     """
     model = _fit(windows, slopes)
     windows, model = _settled(windows, model, slopes)
-    cut = _segmented(windows, model)
-    if not np.array_equal(cut.segment, windows.segment):
-        windows, model = cut, _fit(cut, slopes)
+    calm = _despiked(windows, model)
+    if calm is not windows:
+        windows, model = calm, _fit(calm, slopes)
+    windows, model = _segmented(windows, model, slopes)
     if np.all(np.abs(_z(model)) <= OUTLIER_Z):
         return model
     softened = np.maximum(1.0, np.abs(_z(model)) / OUTLIER_Z)
@@ -212,20 +214,54 @@ def _fit_one(w: Windows, both: Shapes, k: int, slopes: Floats) -> Fit:
     return Fit(slopes, float(w.y[0, k]), amplitude, wander, inverse, weights, z, total)
 
 
-def _segmented(w: Windows, model: Model) -> Windows:
-    """A new segment where the surprises at unchanged values say that the response has jumped."""
+def _despiked(w: Windows, model: Model) -> Windows:
+    """The windows with less trust in those that stand out and are taken back by the next one."""
+    z = _calm_z(w, model)
+    lone = np.zeros_like(z, dtype=bool)
+    lone[:-1] = (np.abs(z[:-1]) > OUTLIER_Z) & (z[1:] * z[:-1] < 0) & (np.abs(z[1:]) > 1)
+    return replace(w, sd=np.where(lone, w.sd * np.abs(z), w.sd)) if lone.any() else w
+
+
+def _segmented(w: Windows, model: Model, slopes: Floats) -> tuple[Windows, Model]:
+    """A new segment where surprises at unchanged values say that the response jumped, if evidence agrees."""
+    passed = 0
+    while (start := _jumped(w, model, passed)) is not None:
+        passed = start + 1
+        cut = replace(w, segment=w.segment + (np.arange(len(w.x)) >= start))
+        found = _fit(cut, slopes)
+        if sum(f.evidence for f in found.fits) > sum(f.evidence for f in model.fits) + JUMP_DOUBT:
+            w, model = cut, found
+    return w, model
+
+
+def _jumped(w: Windows, model: Model, passed: int) -> int | None:
+    """The first window from `passed` on where the response may have jumped: surprised the same way twice.
+
+    Drift counts as no larger than it usually is: a jump would else explain itself away.
+    """
     still = np.r_[False, np.all(np.abs(np.diff(w.x, axis=0)) < 1e-9, axis=1)]
-    sums = np.sum(np.minimum(np.abs(_z(model)), JUMP_CAP) ** 2, axis=1)
-    high = still & (sums > chdtri(w.y.shape[1], JUMP_P))
-    segment, began = w.segment.copy(), 0
+    z = np.clip(_calm_z(w, model), -JUMP_CAP, JUMP_CAP)
+    high = still & (np.sum(z**2, axis=1) > chdtri(w.y.shape[1], JUMP_P))
+    began = 0
     for i in range(len(high)):
         if i and w.segment[i] != w.segment[i - 1]:
             began = i
-        recent = [j for j in range(max(0, i - JUMP_OF + 1), i + 1) if high[j]]
-        if len(recent) >= JUMP_HITS and recent[0] - began > JUMP_REST:
-            began = recent[0]
-            segment[began:] += 1
-    return replace(w, segment=segment)
+        if i < passed or not high[i] or i - began <= JUMP_REST:
+            continue
+        after = [j for j in range(i + 1, min(len(high), i + JUMP_OF)) if high[j] and z[j] @ z[i] > 0]
+        if len(after) >= JUMP_HITS - 1:
+            return i
+    return None
+
+
+def _calm_z(w: Windows, model: Model) -> Floats:
+    """One-step-ahead surprises under the least drift. Shape: (windows, metrics)."""
+    if all(f.wander == WANDERS[0] for f in model.fits):
+        return _z(model)
+    both = _covariances(w)
+    return np.stack(
+        [_tried(w, both, k, f.slopes, f.amplitude, WANDERS[0])[2] for k, f in enumerate(model.fits)], axis=1
+    )
 
 
 def _z(model: Model) -> Floats:
