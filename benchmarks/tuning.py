@@ -4,6 +4,7 @@
     python -m benchmarks.tuning --quick                  # 2 seeds x 60 cycles, the cheap policies: a minute
     python -m benchmarks.tuning --policies adaptive "hill climbing" --plants jump lag --seeds 8
     python -m benchmarks.tuning --held-out               # random systems, a new one with each seed
+    python -m benchmarks.tuning --guarded                # inside the real loop at 5 Hz (tuning_guarded.py)
     python -m benchmarks.tuning --plants-from my_plants  # your own (see benchmarks/tuning_plants.py)
 
 A cycle is a window of 120 s; every policy may move one rule a cycle by at most lr, inside its bounds.
@@ -11,6 +12,7 @@ regret: mean over cycles of (score of the best fixed feasible values of the regi
 force), on noise-free settled means. viol: share of cycles past a hard limit; bad: share of runs with any such
 cycle. moves: changes applied; null: events that change nothing. t95: first cycle from which 4 of 5 cycles
 reach 95 % of the oracle (the run's length if never), the median. ms: CPU time of the policy a cycle.
+"expected holds": share of the 95 % intervals of expected effects that hold what the step truly did.
 Intervals are 95 % bootstraps over seeds. "walking oracle" knows the plant and only has to walk: the floor.
 """
 
@@ -64,6 +66,8 @@ class Run:
     null: int
     t95: int
     cpu_ms: float
+    claims: int = 0  # expected effects that were stated, one a metric and step
+    covered: int = 0  # whose 95 % interval holds the true change of the settled mean
 
 
 # ----------------------------------------------------------------------------- who plays
@@ -198,6 +202,7 @@ def run(plant_name: str, maker: Maker, policy: str, seed: int, cycles: int) -> R
     player = _player(plant, policy, np.random.default_rng([seed, 3]), cycles, best)
     values = {n: r.init for n, r in plant.settings.rules.items()}
     scores, tops, over, moves, null, cpu = [], [], 0, 0, 0, 0.0
+    claims = covered = 0
     for cycle in range(cycles):
         here = plant.table(plant.point(values), cycle)
         top = plant.table(best[plant.regime(cycle)][None, :], cycle)
@@ -211,11 +216,26 @@ def run(plant_name: str, maker: Maker, policy: str, seed: int, cycles: int) -> R
         if move is not None:
             moves += move[1] != values[move[0]]
             null += move[1] == values[move[0]]
-            values = _moved(plant, values, *move)
+            before, values = values, _moved(plant, values, *move)
+            held = promises(plant, player, before, values, cycle)
+            claims, covered = claims + len(held), covered + sum(held)
     return Run(
         plant=plant_name, policy=policy, seed=seed, regret=float(np.mean(np.array(tops) - np.array(scores))),
         viol=over / cycles, moves=moves, null=null, t95=reached(scores, tops), cpu_ms=1000 * cpu / cycles,
+        claims=claims, covered=covered,
     )  # fmt: skip
+
+
+def promises(
+    plant: TuningPlant, player: object, before: Mapping[str, float], after: Mapping[str, float], cycle: int
+) -> list[bool]:
+    """Whether each stated interval of an expected effect holds what the step truly does."""
+    said = player.said if isinstance(player, Ours) else None
+    if said is None or isinstance(said, Hold):
+        return []
+    a, b = (plant.table(plant.point(v), cycle)[0] for v in (before, after))
+    names = plant.settings.metrics
+    return [lo <= b[names.index(m)] - a[names.index(m)] <= hi for m, (_, lo, hi) in said[0].expected.items()]
 
 
 def _player(
@@ -270,12 +290,14 @@ def line(rs: Sequence[Run], climbers: Sequence[Run]) -> str:
         base = by_seed(climbers, "regret")
         a, b = interval(regret, base)
         text += f"{regret.mean() / max(base.mean(), 1e-12):5.2f} ({a:.2f}–{b:.2f}) "
+    claims = sum(r.claims for r in rs)
+    kept = f"{sum(r.covered for r in rs) / claims:6.1%} of {claims}" if claims else ""
     moves = by_seed(rs, "moves")
     m_lo, m_hi = interval(moves)
     return text + (
         f"{np.mean([r.viol for r in rs]):7.4f} {np.mean([r.viol > 0 for r in rs]):6.1%} "
         f"{moves.mean():6.1f} ({m_lo:.0f}–{m_hi:.0f}) {np.mean([r.null for r in rs]):5.1f} "
-        f"{np.median([r.t95 for r in rs]):5.0f} {np.mean([r.cpu_ms for r in rs]):6.2f}"
+        f"{np.median([r.t95 for r in rs]):5.0f} {np.mean([r.cpu_ms for r in rs]):6.2f} {kept}"
     )
 
 
@@ -285,7 +307,7 @@ def show(runs: Sequence[Run], *, per_plant: bool = True) -> None:
     head = "regret (95 %)            "
     if CLIMBER in policies:
         head += "/ climbing (95 %)   "
-    head = f"{'':18s}{head}viol    bad    moves (95 %)   null   t95     ms"
+    head = f"{'':18s}{head}viol    bad    moves (95 %)   null   t95     ms  expected holds"
     for plant in ["all", *plants] if per_plant and len(plants) > 1 else ["all"]:
         mine = [r for r in runs if plant in ("all", r.plant)]
         print(f"\n## {plant}\n{head}")
@@ -320,7 +342,9 @@ def _job(job: tuple[str, str, int, int, str | None, bool]) -> Run:
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--quick", action="store_true", help="2 seeds x 60 cycles, the cheap policies")
-    ask.add_argument("--seeds", type=int, default=20)
+    ask.add_argument(
+        "--seeds", type=int, default=20, help="with --guarded it costs a minute a seed and plant"
+    )
     ask.add_argument("--first", type=int, default=1, help="the first seed; 901.. were used to tune the peers")
     ask.add_argument("--cycles", type=int, default=200)
     ask.add_argument("--plants", nargs="+")
@@ -330,7 +354,13 @@ def main() -> None:
     ask.add_argument("--workers", type=int, default=2)
     ask.add_argument("--pooled", action="store_true", help="only the table over all plants")
     ask.add_argument("--json", type=Path, help="write every run there")
+    ask.add_argument("--guarded", action="store_true", help="inside the loop's excursion guard, at 5 Hz")
     args = ask.parse_args()
+    if args.guarded:
+        from benchmarks.tuning_guarded import show_guarded
+
+        show_guarded(args)
+        return
     seeds, cycles = (2, 60) if args.quick else (args.seeds, args.cycles)
     policies = args.policies or (CHEAP if args.quick else NAMES)
     plants = makers(args)
