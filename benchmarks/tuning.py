@@ -235,7 +235,8 @@ def promises(
         return []
     a, b = (plant.table(plant.point(v), cycle)[0] for v in (before, after))
     names = plant.settings.metrics
-    return [lo <= b[names.index(m)] - a[names.index(m)] <= hi for m, (_, lo, hi) in said[0].expected.items()]
+    true = {m: float(b[names.index(m)] - a[names.index(m)]) for m in said[0].expected}
+    return [lo <= true[m] <= hi for m, (_, lo, hi) in said[0].expected.items()]
 
 
 def _player(

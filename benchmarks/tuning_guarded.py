@@ -195,7 +195,8 @@ def line(name: str, t: Tally, free: float) -> str:
     ended = ", ".join(f"{k} {n}" for k, n in sorted(t.undone.items()))
     return (
         f"{name:16s}{t.runs:4d} {regret:8.4f} {regret / max(free, 1e-9):6.2f}"
-        f" {t.over_s / max(1.0, t.seconds):8.5f} {t.bad:4d} {t.moves / max(1, t.runs):7.1f} {t.excursions:6d} {judged:6d}"
+        f" {t.over_s / max(1.0, t.seconds):8.5f} {t.bad:4d} {t.moves / max(1, t.runs):7.1f}"
+        f" {t.excursions:6d} {judged:6d}"
         f" {sum(t.confirmed.values()):9d} {wrong:6d} {wrong / max(1, judged):7.1%}"
         f" {t.cpu_s / max(1, t.runs):7.1f}\n    confirmed: {proved or '-'}\n    went back: {ended or '-'}"
     )

@@ -192,9 +192,12 @@ def evaluation(p: Picture, change: Change, effect: Effect | None, report: Verdic
 
 def look_over(
     look: Look, result: str, reasons: tuple[Reason, ...], effect: Effect | None = None, *,
-    cause: str | None = None,
+    cause: str | None = None, proven: bool = False,
 ) -> Act:  # fmt: skip
-    """The end of a reversal look. `cause`: why it could not be judged, None if it was."""
+    """The end of a reversal look. `cause`: why it could not be judged, None if it was.
+
+    `proven`: what is restored is proven better, not just no worse.
+    """
     return Act(
         kind="verdict",
         act="look",
@@ -202,6 +205,7 @@ def look_over(
         data={
             "change": look.change,
             "result": result,
+            "proven": proven,
             "cause": cause,
             "left": dict(look.left),
             "steps": list(look.steps),

@@ -177,6 +177,7 @@ class Phase(StrEnum):
     OBSERVING = "observing"
     ON_PROBATION = "on_probation"
     CONFIRMED = "confirmed"
+    KEPT = "kept"  # not proven better, shown to be no worse: the values stay
     ROLLED_BACK = "rolled_back"
     SUPERSEDED = "superseded"
     ABANDONED = "abandoned"

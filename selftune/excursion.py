@@ -44,7 +44,7 @@ VERIFY_WITHIN = 10  # windows after a way back in which it can still be verified
 
 # ------------------------------------------------------------------------------- reversal look
 def reversal_look(p: Picture) -> tuple[Act, ...]:
-    """A look under way: restored if the left values prove better, else the return has happened."""
+    """A look under way: restored if the left values are no worse, else the return has happened."""
     look = p.life.look
     if look is None:
         return ()
@@ -67,7 +67,7 @@ def reversal_look(p: Picture) -> tuple[Act, ...]:
         return ()
     verdict = judge_look(effect, p.settings)
     if verdict.restore:
-        return _restore(p, look, verdict.reasons, effect)
+        return _restore(p, look, verdict.reasons, effect, proven=verdict.proven)
     return (look_over(look, "stay", verdict.reasons, effect),)
 
 
@@ -80,16 +80,20 @@ def _look_harm(p: Picture, look: Look, change: Change) -> tuple[Act, ...]:
         now_ms=p.snap.now_ms,
         others_ms=[e.ts_ms for e in p.snap.records.events if e.key not in change.keys],
     )
-    return _restore(p, look, found.reasons, None) if found.harmed else ()
+    return _restore(p, look, found.reasons, None, proven=True) if found.harmed else ()
 
 
-def _restore(p: Picture, look: Look, reasons: tuple[Reason, ...], effect: Effect | None) -> tuple[Act, ...]:
+def _restore(
+    p: Picture, look: Look, reasons: tuple[Reason, ...], effect: Effect | None, *, proven: bool
+) -> tuple[Act, ...]:
+    """The values that were left come back as the anchor; `proven`: they are better, not just no worse."""
     moves = back_moves(p.life, look.left, look.left, kind="restore")
     if not p.mode.live:
         return (look_over(look, "stay", (p.mode.reason, *reasons), effect, cause="loan_end"),)
+    data = {"cause": "look", "proven": proven}
     return (
-        look_over(look, "restore", reasons, effect),
-        Act(kind="cycle", act="restore", reasons=reasons, moves=moves, write=True, data={"cause": "look"}),
+        look_over(look, "restore", reasons, effect, proven=proven),
+        Act(kind="cycle", act="restore", reasons=reasons, moves=moves, write=True, data=data),
     )
 
 

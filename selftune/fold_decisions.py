@@ -126,14 +126,16 @@ class Fold(EventFold):
 
     def _look_over(self, d: Decision) -> None:
         restored = d.data.get("result") == "restore"
+        proven = restored and d.data.get("proven") is not False  # older records do not say: proven
         if self.look is not None:
-            self._end_steps(self.look.steps, Phase.CONFIRMED if restored else Phase.ROLLED_BACK)
-            if restored:
+            ended = Phase.CONFIRMED if proven else Phase.KEPT if restored else Phase.ROLLED_BACK
+            self._end_steps(self.look.steps, ended)
+            if proven:
                 self._clear_harm(self.look.left)
         self.look = None
-        if restored:
+        if proven:
             self.fruitless = 0
-        elif d.data.get("cause") not in NOT_FRUITLESS:
+        elif not restored and d.data.get("cause") not in NOT_FRUITLESS:
             self._fruitless(d)
 
     def _clear_harm(self, rules: Iterable[str]) -> None:
@@ -148,11 +150,12 @@ class Fold(EventFold):
             for rule, value in anchor.items():
                 if rule in self.anchor and _finite(value):
                     self.anchor[rule] = self.settings.rules[rule].clip(float(value))
-        if d.data.get("basis") == "improved":
+        improved = d.data.get("basis") == "improved"
+        if improved:
             self.fruitless = 0
             self._clear_harm(self.excursion.displaced if self.excursion else ())
         self.last_confirm_ts_ms = d.ts_ms
-        self._shrink(Phase.CONFIRMED)
+        self._shrink(Phase.CONFIRMED if improved else Phase.KEPT)
 
     def _verified(self, change: Change, d: Decision) -> None:
         result = str(d.data.get("result"))

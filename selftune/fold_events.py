@@ -94,7 +94,7 @@ class EventFold:
         elif kind is ChangeKind.LOOK:
             self._look(change, e, before)
         elif kind is ChangeKind.RESTORE:
-            self.anchor[e.rule] = e.new  # what is restored has won its look: it is proven
+            self.anchor[e.rule] = e.new  # what is restored is no worse than the anchor that it replaces
         elif kind is ChangeKind.RETURN and (self.excursion is None or e.rule not in self.excursion.displaced):
             self.anchor[e.rule] = e.new  # another's value went back: the proof is where it was before
         elif kind is ChangeKind.EMERGENCY:

@@ -30,8 +30,8 @@ from selftune.objective import Shift, score_odds, shortfall, t_above, t_below, w
 
 __all__ = [
     "GapContrast", "LookReport", "QuietWindow", "RollbackReport", "Undone", "direction", "equal_within",
-    "gap_contrast", "judge_excursion", "judge_look", "judge_step", "p_lost", "shift_of", "targets_met",
-    "verify_rollback", "warn_breach",
+    "gap_contrast", "judge_excursion", "judge_look", "judge_step", "p_lost", "proves", "shift_of",
+    "targets_met", "verify_rollback", "warn_breach",
 ]  # fmt: skip
 
 P_IMPROVED = 0.95  # loop.md, Judging: IMPROVED, a step
@@ -43,11 +43,15 @@ P_NAMED_NO_LOSS = 0.5  # loop.md, Judging: a named metric counts only with P(sco
 P_PAST_LIMIT = 0.5  # "no guarded metric past its limit": more likely past it than not
 P_GAIN_SMALL = 0.10  # effects.md, table: P(gain >= good) this low is evidence that the gain is smaller
 
-P_IMPROVED_EXCURSION = 0.98  # loop.md, Judging: Excursion
+# What is called proven moves the anchor as such. A lone first step, four looks and the return are six chances
+# of taking nothing for something, so each may err once in a hundred (docs/decisions/0004).
+P_PROOF = 0.99
+
+P_IMPROVED_EXCURSION = P_PROOF
 P_WORSENED_EXCURSION = 0.96
 MAX_LOOKS = 4
 
-P_RESTORE = 0.80  # loop.md, Reversal look
+P_RESTORE = 0.80  # loop.md, Reversal look: no worse, as for `equal`; proven only from P_PROOF on
 P_EQUAL = 0.80  # loop.md: at max_s with every target met (P >= .8)
 P_NOT_OURS = 0.95  # loop.md, Verified rollback
 UNDONE_SHARE = 0.5  # less than half of the harm undone
@@ -62,12 +66,16 @@ _NO_DATA = {
 
 @dataclass(frozen=True, kw_only=True)
 class LookReport:
-    """What a reversal look says. `p` = P(score at the left values > score at the anchor)."""
+    """What a reversal look says. `p` = P(score at the left values > score at the anchor).
+
+    `restore`: the left values are no worse and come back; `proven`: they are better.
+    """
 
     restore: bool
     equal: bool
     reasons: tuple[Reason, ...]
     p: float | None = None
+    proven: bool = False
 
 
 class Undone(StrEnum):
@@ -110,6 +118,17 @@ def judge_step(
         case, named=named, p_improve=max(p_improve, P_SHORT_HISTORY) if short else p_improve,
         p_worse=p_worse, missing=missing, notes=(short,) if short else (),
     )  # fmt: skip
+
+
+def proves(report: VerdictReport) -> bool:
+    """Whether an improvement is proven, so that it alone may move the anchor.
+
+    By the score, or by the metric that the change was made for: two tests, which share the error of one.
+    Source: docs/decisions/0004.
+    """
+    need = _family(P_PROOF, 2)
+    gains = [r for r in report.reasons if r.code in ("score_gain", "metric_gain")]
+    return report.verdict is Verdict.IMPROVED and any(float(r.params["p"]) >= need for r in gains)
 
 
 def shift_of(e: MetricEffect) -> Shift | None:
@@ -411,8 +430,9 @@ def judge_excursion(contrast: GapContrast, settings: Settings, looks_done: int =
 def judge_look(effect_at_return: Effect, settings: Settings, *, base: Base | None = None) -> LookReport:
     """Whether the values that were left are better than the anchor, from the Δ at the return to it.
 
-    Restore iff P(score at the left values > score at the anchor) >= .80; without usable data the
-    return stands. Source: loop.md, Reversal look.
+    Restore iff P(score at the left values > score at the anchor) >= .80: they are no worse. Proven, so that
+    they count as confirmed, from P_PROOF on; without usable data the return stands.
+    Source: loop.md, Reversal look; docs/decisions/0004.
     """
     case = _case_of(effect_at_return, settings, base)
     odds = score_odds(settings, case.base, case.shift, at=(SCORE_GOOD,)) if effect_at_return.final else None
@@ -420,10 +440,10 @@ def judge_look(effect_at_return: Effect, settings: Settings, *, base: Base | Non
         reasons = _lacking(case, effect_at_return) or (Reason("window_open", _no_numbers()),)
         return LookReport(restore=False, equal=False, reasons=reasons)
     p = odds.p_loss  # the return loses: what was left is better
-    restore = p >= P_RESTORE
+    restore, proven = p >= P_RESTORE, p >= P_PROOF and -odds.mean >= SCORE_GOOD
     equal = _equal(odds.mean, odds.p_above[0], SCORE_GOOD)
-    code = "look_restore" if restore else "look_equal" if equal else "look_stay"
-    return LookReport(restore=restore, equal=equal, p=p,
+    code = "look_restore" if proven else "look_keep" if restore else "look_equal" if equal else "look_stay"
+    return LookReport(restore=restore, equal=equal, p=p, proven=proven,
                       reasons=(_score_reason(code, case, -odds.mean, 0.0, p, P_RESTORE),))  # fmt: skip
 
 

@@ -62,6 +62,7 @@ border-bottom:1px solid color-mix(in srgb,currentColor 15%,transparent)}
 
 SHAPES = {
     Mark.CONFIRMED: "●",
+    Mark.KEPT: "◐",
     Mark.ROLLED_BACK: "✕",
     Mark.WORSENED: "▼",
     Mark.INCONCLUSIVE: "○",

@@ -27,6 +27,10 @@ LEVEL, LEVEL_ACROSS = 0.3, 0.3  # sd of the level of a segment, and what segment
 WANDER, WANDER_CYCLES = 0.003, 12.0  # slow drift
 FLOOR = 0.0015  # no window mean is known better than this
 AMPLITUDES = (1.0, 2.0, 4.0, 8.0)  # times AXIS, JOINT and SLOPE; not less: a rule not yet tried may answer
+STRENGTHS = (*AMPLITUDES, 16.0)  # what a stated expectation allows for
+STATED_WIDER = (
+    1.25  # a step is taken where it looks best, which flatters: found on benchmarks/tuning_plants.py
+)
 WANDERS = (1.0, 2.0, 4.0)  # times WANDER
 DOUBT = 0.9  # sd of the prior of both, in natural logs: few windows change little
 LAGS = (0.5, 1.2, 2.5)  # cycles: how slowly a system may answer, beside at once
@@ -112,17 +116,34 @@ class Model:
         return np.stack(means, axis=1), np.stack(sds, axis=1)
 
     def step(self, there: Floats) -> tuple[Floats, Floats]:
-        """(mean, sd) of the change of every metric from the present point to another. Shape: (metrics,)."""
+        """(mean, sd) of the change of every metric from the present point to another. Shape: (metrics,).
+
+        How strongly a metric may answer is not known for sure: the strengths are averaged by their evidence.
+        """
         w, (t, g) = self.windows, self.now
-        x = there[None, :]
+        both, x = _covariances(w), there[None, :]
         cross = shapes(x, np.full(1, t), np.full(1, g), w.x, w.t, w.segment, w.here).response[0]
         own = float(spread_at(x, w.here)[0])
-        means, sds = [], []
-        for f in self.fits:
-            k = f.amplitude**2 * cross  # levels cancel, and the response is counted from here
-            means.append(float((there - w.here) @ f.slopes + k @ f.weights))
-            sds.append(float(np.sqrt(max(f.amplitude**2 * own - k @ f.inverse @ k, 1e-12))))
-        return np.array(means), np.array(sds)
+        found = [self._change(k, both, there, cross, own) for k in range(len(self.fits))]
+        return np.array([f[0] for f in found]), np.array([f[1] for f in found])
+
+    def _change(
+        self, k: int, both: Shapes, there: Floats, cross: Floats, own: float
+    ) -> tuple[float, float]:  # fmt: skip
+        """(mean, sd) of one metric's change over all strengths. Levels cancel: responses count from here."""
+        w, f = self.windows, self.fits[k]
+        rest = w.y[:, k] - w.y[0, k] - (w.x - w.x[0]) @ f.slopes
+        evidence, mean, var = [], [], []
+        for amplitude in STRENGTHS:
+            total, cov, _ = _tried(w, both, k, f.slopes, amplitude, f.wander)
+            known = np.linalg.solve(cov, np.stack([rest, amplitude**2 * cross], axis=1))
+            evidence.append(total)
+            mean.append(float((there - w.here) @ f.slopes + amplitude**2 * cross @ known[:, 0]))
+            var.append(max(float(amplitude**2 * (own - cross @ known[:, 1])), 1e-12))
+        share = np.exp(np.array(evidence) - max(evidence))
+        share /= share.sum()
+        middle = float(share @ mean)
+        return middle, STATED_WIDER * float(np.sqrt(share @ (np.array(var) + np.square(mean)) - middle**2))
 
 
 def learn(windows: Windows, slopes: Floats) -> Model:

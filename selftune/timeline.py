@@ -39,6 +39,7 @@ class Mark(StrEnum):
     """How an event's life shows: each has a colour, a shape and a word (`mark.<value>`)."""
 
     CONFIRMED = "confirmed"
+    KEPT = "kept"  # no worse, not proven better
     ROLLED_BACK = "rolled_back"
     WORSENED = "worsened"
     INCONCLUSIVE = "inconclusive"
@@ -293,6 +294,8 @@ def _mark(e: RuleEvent, change: Change | None, verdict: Verdict | None, index: _
         return Mark.BACK
     if e.key in index.gone or change.ended is Phase.ROLLED_BACK:
         return Mark.ROLLED_BACK
+    if change.ended is Phase.KEPT:
+        return Mark.KEPT
     if change.ended is Phase.CONFIRMED or (verdict is Verdict.IMPROVED and change.kind not in OURS):
         return Mark.CONFIRMED
     if change.ended is Phase.SUPERSEDED and verdict is None:  # what others did long ago was never watched

@@ -31,9 +31,7 @@ from selftune.domain import (
 )
 from selftune.guards import MIN_QUIET_S, small_step
 from selftune.harm import early_harm
-from selftune.judging import (
-    judge_step,
-)
+from selftune.judging import judge_step, proves
 from selftune.lifecycle import WAY_BACK, Change, ChangeKind, Excursion
 from selftune.picture import Picture
 from selftune.plan import ACTOR, Act, PlannedMove
@@ -331,7 +329,7 @@ def _evaluated(p: Picture, change: Change, effect: Effect) -> tuple[Act, ...]:
         elif change.origin is not Origin.LOOP:
             acts.append(_propose_rollback(p, change, report))
     elif (
-        report.verdict is Verdict.IMPROVED
+        proves(report)
         and exc is not None
         and exc.steps == (change.id,)
         and exc.contrast_ok

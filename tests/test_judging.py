@@ -21,6 +21,7 @@ from selftune.judging import (
     judge_excursion,
     judge_look,
     judge_step,
+    proves,
     targets_met,
     verify_rollback,
     warn_breach,
@@ -314,8 +315,8 @@ def gap(delta: float, sigma: float) -> GapContrast:
 @pytest.mark.parametrize(
     ("delta", "sigmas", "verdict"),
     [
-        (-0.028, 2.10, Verdict.IMPROVED),  # 98.2 %
-        (-0.028, 2.00, Verdict.NEUTRAL),  # 97.7 %
+        (-0.028, 2.37, Verdict.IMPROVED),  # 99.1 %
+        (-0.028, 2.28, Verdict.NEUTRAL),  # 98.9 %
         (0.007, 1.80, Verdict.WORSENED),  # 96.4 %
         (0.007, 1.70, Verdict.NEUTRAL),  # 95.5 %
     ],
@@ -337,6 +338,31 @@ def test_restored_if_the_left_values_were_better_at_80_percent(sigmas: float, re
     assert report.restore is restore and report.p == pytest.approx(
         0.5 * (1 + math.erf(sigmas / 2**0.5)), abs=1e-3
     )
+
+
+@pytest.mark.parametrize(
+    ("sigmas", "code"), [(0.90, "look_keep"), (2.28, "look_keep"), (2.37, "look_restore")]
+)  # 81.6, 98.9 and 99.1 %
+def test_restored_as_no_worse_or_as_proven_better(sigmas: float, code: str) -> None:
+    back = effect(*(metric(m, 0.0, 0.0) for m in LEVEL), metric("risk_band", 0.03, 0.03 / sigmas, nu=1e5))
+    report = judge_look(back, SETTINGS)
+    assert (report.restore, report.proven) == (True, code == "look_restore")
+    assert [r.code for r in report.reasons] == [code]
+
+
+def test_a_gain_too_small_to_matter_is_no_proof() -> None:
+    back = effect(*(metric(m, 0.0, 0.0) for m in LEVEL), metric("risk_band", 0.002, 1e-5, nu=1e5))
+    report = judge_look(back, SETTINGS)
+    assert report.restore and not report.proven
+
+
+@pytest.mark.parametrize(("sigmas", "proof"), [(1.8, False), (2.5, False), (2.65, True)])  # 96, 99.4, 99.6 %
+def test_an_improvement_is_proven_only_at_the_bar_of_all_its_chances(sigmas: float, proof: bool) -> None:
+    """IMPROVED at 95 % is good news; the anchor moves at 99 %, shared by score and named metric."""
+    seen = effect(*(metric(m, 0.0, 0.0) for m in LEVEL), metric("risk_band", -0.03, 0.03 / sigmas, nu=1e5))
+    report = judge_step(seen, SETTINGS, named="risk_band")
+    assert report.verdict is Verdict.IMPROVED
+    assert proves(report) is proof
 
 
 def test_without_data_the_return_stands() -> None:

@@ -152,6 +152,26 @@ def test_a_restore_confirms_what_was_left(story: Story) -> None:
     assert found.ended is Phase.CONFIRMED
 
 
+def test_what_is_restored_without_proof_is_kept_but_not_confirmed(story: Story) -> None:
+    step = story.at(10).step("risk_max", 0.33)
+    story.verdict(step, "NEUTRAL")
+    story.at(300).look({"risk_max": 0.35})
+    story.at(390).look_over("restore", proven=False)
+    assert story.life.anchor == story.life.values == {"creative_min": 0.22, "risk_max": 0.33}
+    found = story.life.change(step)
+    assert found is not None
+    assert found.ended is Phase.KEPT
+
+
+@pytest.mark.parametrize("basis", ["equal", "anchor_unsafe", "regime"])
+def test_what_moves_the_anchor_without_being_better_is_kept_not_confirmed(story: Story, basis: str) -> None:
+    step = story.at(10).step("risk_max", 0.33)
+    story.at(3000).confirm(basis)
+    found = story.life.change(step)
+    assert found is not None
+    assert (story.life.anchor["risk_max"], found.ended) == (0.33, Phase.KEPT)
+
+
 def test_a_look_that_stays_has_already_returned(story: Story) -> None:
     step = story.at(10).step("risk_max", 0.33)
     story.verdict(step, "NEUTRAL")

@@ -83,6 +83,13 @@ def codes_of(story: Story, key: str) -> list[str]:
     return [r.code for r in e.reasons]
 
 
+def test_what_is_no_worse_is_kept_and_not_called_better(story: Story) -> None:
+    story.at(100).step("risk_max", 0.33)
+    event = key_of(story)
+    story.at(3000).confirm("equal")
+    assert mark_of(story, event) is Mark.KEPT
+
+
 def test_harm_that_went_back(story: Story) -> None:
     story.at(100).harmed("risk_max", 0.33)
     assert mark_of(story, "e1") is Mark.ROLLED_BACK
