@@ -35,6 +35,7 @@ BENCH_DELTA := --events 24
 BENCH_LOOP := --quick
 BENCH_LEDGER := --seconds 1
 BENCH_HARM := --quick
+BENCH_BACKTEST := --quick
 BENCH_DASHBOARD := --quick
 BENCH_GUARDED := --seeds 2 --cycles 30
 else
@@ -48,6 +49,7 @@ bench: .venv/ready-bench
 	$(PY) -m benchmarks.ledger $(BENCH_LEDGER)
 	$(PY) -m benchmarks.harm $(BENCH_HARM)
 	$(PY) -m benchmarks.guarded $(BENCH_GUARDED)
+	$(PY) -m benchmarks.backtest $(BENCH_BACKTEST)
 	$(PY) -m benchmarks.dashboard $(BENCH_DASHBOARD)
 
 soak: .venv/ready-dev
