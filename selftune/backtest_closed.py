@@ -170,7 +170,8 @@ def lived(
         if done is not None and any(done.events):
             values.update(_moved(plan))
             track.append((now[0], dict(values)))
-        now[0] = min(to_ms, now[0] + wait_ms(p, None, resting=_resting_s(p)))
+        resting = _resting_s(p)
+        now[0] = min(to_ms, now[0] + min(round(resting * 1000), wait_ms(p, None, resting=resting)))
         stream.add(system.advance(values, now[0]))
         say((now[0] - from_ms) / (to_ms - from_ms))
     starts = tiles(settings, from_ms, to_ms)

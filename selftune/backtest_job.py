@@ -15,11 +15,9 @@ from pathlib import Path
 from selftune.backtest import run
 from selftune.backtest_pool import KIND, Say, quiet
 from selftune.backtest_result import Result
-from selftune.backtest_runs import Cancelled, Progress, State, lock_of, request_of, write_result
+from selftune.backtest_runs import DATA, Cancelled, Progress, State, lock_of, request_of, write_result
 from selftune.domain import InputError, LockHeld, Reason, SelftuneError, UnknownId
 from selftune.locks import held_for_life
-
-DATA = "data"  # the record, laid down for the workers; gone at the end
 
 
 def work(root: Path, run_id: str) -> Result | None:

@@ -19,6 +19,8 @@ Task = TypeVar("Task")
 Done = TypeVar("Done")
 Say = Callable[[float], None]
 POLL_S = 0.25  # how soon a cancel is seen
+# of the linear algebra: many small matrices, for which a second thread costs more than it saves
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 KIND = 10  # niceness of a worker: the loop and the dashboard come first
 
 
@@ -37,6 +39,7 @@ def pool(workers: int | None = None) -> Iterator[Executor]:
 
     Spawned, not forked: a fork would keep the job's lock alive after the job. Its processes leave with it.
     """
+    os.environ.update(ONE_THREAD)
     found = ProcessPoolExecutor(
         max_workers=workers or os.cpu_count() or 1,
         mp_context=multiprocessing.get_context("spawn"),

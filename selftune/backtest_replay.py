@@ -39,6 +39,7 @@ from selftune.settings import Settings
 REST_S = 5.0  # never more often than the loop itself looks when nothing is open
 SPAN_S, SPAN_EVENTS = 8 * 3600.0, 60  # a stretch walked in one go has at least so much of both
 WATCH_S, WATCH_EVENTS = 1800.0, 6  # before it begins: so far back changes are judged, to have their lessons
+LONG_RESTS = 4  # of the longest wait, where guards say until when
 AFTER_MS = 1000  # a window is looked at once a sample behind its end proves it whole
 
 
@@ -185,20 +186,26 @@ def note(story: Story, p: Picture, plan: Plan) -> None:
 
 
 def wait_ms(p: Picture, next_event_ms: int | None, *, resting: float | None) -> int:
-    """How long nothing can come of a look: until a window ends or a guard lets go, at most `resting` s."""
+    """How long nothing can come of a look: until a window ends or the guards let go, else `resting` s."""
     now, settings = p.snap.clock_ms, p.settings
     window = round(settings.observe_window_s * 1000)
-    wakes = [now + round(resting * 1000)] if resting is not None else [2**60]
-    if next_event_ms is not None:
-        wakes.append(next_event_ms + window + AFTER_MS)
+    wake = 2**60 if resting is None else _free_ms(p, resting)
+    if next_event_ms is not None and next_event_ms < wake:
+        wake = next_event_ms + window + AFTER_MS  # until it is judged nothing else can be said
     for change in p.open:
         end = change.at_ms + window + AFTER_MS
-        wakes.append(end if end > now else now + window // 3)
-    if resting is not None:
-        wakes += [
-            now + c.until_ms - p.snap.now_ms + 1 for c in p.checks if not c.passed and c.until_ms is not None
-        ]
-    return max(round(REST_S * p.pace * 1000), min(wakes) - now)
+        wake = min(wake, end if end > now else now + window // 3)
+    return max(round(REST_S * p.pace * 1000), wake - now)
+
+
+def _free_ms(p: Picture, resting: float) -> int:
+    """When the last of the guards that hold now lets go; where one names no time: after `resting`."""
+    now, rest = p.snap.clock_ms, round(resting * 1000)
+    held = [c.until_ms for c in p.checks if not c.passed]
+    known = [t for t in held if t is not None]
+    if not known or len(known) < len(held):
+        return now + rest
+    return now + min(LONG_RESTS * rest, max(known) - p.snap.now_ms + AFTER_MS)
 
 
 def told(stories: Sequence[Story]) -> Story:

@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from selftune import files
+from selftune.backtest_pool import ONE_THREAD
 from selftune.backtest_request import Candidate, Mode, Request, Source, is_id, of_json
 from selftune.backtest_result import Outcome, Result
 from selftune.book import SETTINGS
@@ -49,6 +50,7 @@ from selftune.settings import Settings
 
 BACKTESTS = "logs/backtests"
 REQUEST, STATUS, RESULT, LOCK, CANCEL = "request.json", "status.json", "result.json", "lock", "cancel"
+DATA = "data"  # the record, laid down for the workers; gone at the end
 LIMIT = 16 << 20
 SETTINGS_LIMIT = 256 * 1024
 KEPT = 100  # finished runs; older ones are removed when a new one starts
@@ -118,7 +120,7 @@ def start(root: Path, request: Request) -> str:
     try:
         _started[run_id] = subprocess.Popen(
             [sys.executable, "-m", "selftune.backtest_job", str(root), run_id],
-            env={**os.environ, "PYTHONUTF8": "1"},
+            env={**os.environ, **ONE_THREAD, "PYTHONUTF8": "1"},
             cwd=CHECKOUT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -353,10 +355,12 @@ def _json(path: Path) -> Any:
 
 
 def _forget_old(root: Path) -> None:
-    """Remove the oldest finished runs beyond `KEPT`."""
+    """Remove the oldest finished runs beyond `KEPT`, and what a killed one had laid down for its workers."""
     over = [r.id for r in listing(root) if r.status.over]
-    for run_id in over[KEPT:]:
+    gone = [root / BACKTESTS / run_id for run_id in over[KEPT:]]
+    left = [path for run_id in over[:KEPT] if (path := _file(root, run_id, DATA)).is_dir()]
+    for folder in (*gone, *left):
         try:
-            shutil.rmtree(root / BACKTESTS / run_id)
+            shutil.rmtree(folder)
         except OSError as error:
-            raise StorageError(f"{BACKTESTS}/{run_id}: {error.strerror or error}") from error
+            raise StorageError(f"{folder}: {error.strerror or error}") from error

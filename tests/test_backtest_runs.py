@@ -68,6 +68,23 @@ def test_a_killed_worker_is_interrupted(root: Path) -> None:
     assert again is not None and again.status.state is State.INTERRUPTED and again.result is None
 
 
+def test_what_a_killed_run_laid_down_and_the_oldest_runs_are_removed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = runs.prepare(root, Request())
+    runs.write_status(root, first, runs.Status(state=State.FAILED))
+    laid = runs.lock_of(root, first).parent / runs.DATA
+    laid.mkdir()
+    second = runs.prepare(root, Request())
+    assert not laid.exists()
+    assert runs.read(root, first) is not None
+    runs.write_status(root, second, runs.Status(state=State.FAILED))
+    monkeypatch.setattr(runs, "KEPT", 1)
+    runs.prepare(root, Request())
+    assert runs.read(root, first) is None
+    assert runs.read(root, second) is not None
+
+
 def test_a_cancelled_run_says_so(root: Path) -> None:
     many = tuple(Candidate(name=f"c{i}") for i in range(8))
     run_id = runs.start(root, Request(candidates=many))
