@@ -95,7 +95,6 @@ def main() -> None:
     say = ui.words()
     page = navigation(say)
     sidebar(visitor, say, pace=page.url_path != "trends")
-    whoami.keep_in_step(visitor)
     ui.live(banner, key="banner_live", every_s=ui.BANNER_S)
     deskwork.said()
     ui.guarded(page.run)()

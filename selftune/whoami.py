@@ -42,6 +42,7 @@ def card(visitor: Visitor, say: Say) -> None:
     with st.container(key="whoami", gap="xsmall"):
         if visitor.way is Way.ACCOUNT:
             st.html(block(_named(visitor, say) + _sign_out(say)))
+            st.html(_SCRIPT % {"base": base()}, unsafe_allow_javascript=True)
         elif visitor.signed_in:
             st.html(block(_named(visitor, say)))
         else:
@@ -86,12 +87,6 @@ def _roles(visitor: Visitor, say: Say) -> str:
         f'<nav aria-label="{safe(say("side.demo_role"))}"><p>{safe(say("side.demo_role"))}</p>'
         f'<div style="display:flex;flex-wrap:wrap;gap:.4rem">{links}</div></nav>'
     )
-
-
-def keep_in_step(visitor: Visitor) -> None:
-    """The page leaves for the sign-in page soon after its session is over, also with the socket closed."""
-    if visitor.way is Way.ACCOUNT:
-        st.html(_SCRIPT % {"base": base()}, unsafe_allow_javascript=True)
 
 
 def ending(say: Say) -> None:

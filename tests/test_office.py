@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from selftune import catalogue, ui
+from selftune import catalogue, hands, ui
+from selftune.access import Action
 from selftune.chart_kit import ChartView, Look, Say
 from selftune.charts import Span, score_chart
 from selftune.desk import Desk
+from selftune.domain import Refused, Role
+from selftune.ledger import FileLedger
 from selftune.office import Office
+from selftune.picture import Picture
+from selftune.plan import Act
 
 
 @pytest.mark.parametrize(("sessions", "shared"), [(1, False), (30, False), (31, True)])
@@ -55,3 +60,27 @@ def test_a_chart_is_prepared_once_a_look_and_again_for_the_next(
     time.sleep(0.5)
     ui.prepared(desk.now(), "score", make)
     assert len(made) == 4
+
+
+@pytest.mark.parametrize("settings", [None, b"targets: ["])
+def test_who_came_is_on_record_also_without_valid_settings(root: Path, settings: bytes | None) -> None:
+    if settings is not None:
+        (root / "configs" / "self_tuning.yaml").write_bytes(settings)
+    office = Office(root)
+    for _ in range(2):
+        office.note({"kind": "signin", "by": "kim", "role": "operator"})
+    read = FileLedger(root, timezone="Asia/Seoul").read()
+    assert read.chain.ok and [g.kind for g in read.governance] == ["signin", "signin"]
+
+
+def test_a_role_that_is_gone_when_it_is_asked_in_the_core_changes_nothing(root: Path) -> None:
+    """Asked twice, first before waiting for the lock; the second answer counts."""
+    office, roles = Office(root), [Role.OPERATOR, Role.VIEWER]
+
+    def stop(p: Picture) -> tuple[Act, ...]:
+        return hands.stop(p, actor="kim", role="operator", reason="")
+
+    with pytest.raises(Refused) as caught:
+        office.act(Action.STOP, stop, actor="kim", role=lambda: roles.pop(0))
+    assert caught.value.reasons[0].code == "access.denied" and roles == []
+    assert not (root / "controls" / "approvals.jsonl").exists()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +17,8 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
 from playwright.sync_api import expect
 
-from tests.browser.conftest import data_root
-from tests.browser.flow_kit import WITHIN_S, account, enter, lines, served, users
+from tests.browser.conftest import data_root, free_port
+from tests.browser.flow_kit import WITHIN_S, account, enter, lines, served, until, users
 from tests.conftest import CHECKOUT
 
 if TYPE_CHECKING:
@@ -67,18 +71,21 @@ def test_wrong_then_right_and_the_link_is_kept(tmp_path: Path, browser: Browser)
         assert {g["address"] for g in said[1:3]} == {"127.0.0.1"}
 
 
-def test_a_disabled_person_is_out_within_seconds(tmp_path: Path, browser: Browser) -> None:
+@pytest.mark.parametrize("width", [1400, 390])
+def test_a_disabled_person_is_out_within_seconds(tmp_path: Path, browser: Browser, width: int) -> None:
     root = data_root(tmp_path / "root")
     account(root, "kim", "operator")
     account(root, "lee", "operator")
-    with served(root, tmp_path / "log", "operator") as url, person(browser) as page:
+    screen = {"width": width, "height": 900}
+    with served(root, tmp_path / "log", "operator") as url, person(browser, viewport=screen) as page:
         page.goto(url)
-        expect(page.locator(".st-key-whoami")).to_contain_text("로그인")
+        expect(page.locator(".st-key-banner")).to_contain_text("운영자에게 부탁")
         assert page.locator(".st-key-banner").get_by_role("button").count() == 0
-        page.locator(".st-key-whoami").get_by_role("link", name="로그인").click()
+        page.goto(f"{url}/sign-in")
         enter(page, "KIM")
-        expect(page.locator(".st-key-whoami")).to_contain_text("kim · 운영자")
         expect(page.locator(".st-key-banner").get_by_role("button")).to_be_visible()
+        if width > 1000:
+            expect(page.locator(".st-key-whoami")).to_contain_text("kim · 운영자")
         users(root, "disable", "kim")
         expect(page).to_have_url(re.compile("/sign-in"), timeout=5_000)
 
@@ -166,3 +173,60 @@ def test_below_a_path_of_its_own(tmp_path: Path, browser: Browser, monkeypatch: 
         expect(page.locator(".st-key-whoami")).to_contain_text("operator")
         page.locator(".st-key-whoami").get_by_role("button").click()
         expect(page).to_have_url(f"{url}/tuning/sign-in?why=out")
+
+
+# A real server whose sessions end soon: nothing else of it is different.
+SHORT = """
+import sys
+from selftune.sessions import Sessions
+Sessions.__init__.__kwdefaults__["idle_s"] = 15.0
+from streamlit.web.cli import main
+sys.argv = ["streamlit", "run", "app.py", "--server.port", sys.argv[1]]
+main()
+"""
+
+
+@contextmanager
+def short_sessions(root: Path, log: Path) -> Iterator[str]:
+    port = free_port()
+    env = {**os.environ, "SELFTUNE_ROOT": str(root), "PYTHONUTF8": "1"}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SHORT, str(port)], cwd=CHECKOUT, env=env, stdout=out, stderr=out
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: answers(f"{url}/healthz"), "the dashboard answers")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def test_a_page_that_renews_itself_keeps_nobody_signed_in_and_a_person_does(
+    tmp_path: Path, browser: Browser
+) -> None:
+    root = data_root(tmp_path / "root")
+    account(root, "kim", "operator")
+    with short_sessions(root, tmp_path / "log") as url, person(browser) as page:
+
+        def left() -> int:
+            return int(page.request.get(f"{url}/session").json()["left_s"] or 0)
+
+        page.goto(f"{url}/sign-in?back=/help")
+        enter(page, "kim")
+        stay = page.get_by_role("button", name="계속 쓰기")
+        for _ in range(3):  # longer in all than a session without an act
+            until(lambda: 0 < left() <= 7, "time goes by while the page renews itself")
+            stay.click()
+            until(lambda: left() > 10, "pressing it is an act")
+        expect(page).to_have_url(re.compile(r"/sign-in\?why=ended&back=%2Fhelp"))
+        expect(page.get_by_role("status")).to_contain_text("로그인이 끝났습니다")
