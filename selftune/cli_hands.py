@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import getpass
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def run(command: str, path: Path, voice: Voice, args: argparse.Namespace) -> int
     if command == "stop" and (stop := stopped_by(root.ledger.read().governance)) is not None:
         voice.say("cli.hand.stopped_already", by=stop.by)
         return 0
-    plan, done = root.hand(_wanted(command, args), actor=args.actor)
+    plan, done = root.hand(_from_shell(_wanted(command, args)), actor=args.actor)
     _say(command, plan, voice, args)
     for line in done.lines:
         voice.json(line)
@@ -78,6 +79,19 @@ def _wanted(command: str, a: argparse.Namespace) -> Wanted:
         "release": lambda p: hands.release(p, a.rule, **who),
     }
     return acts[command]
+
+
+def _from_shell(wanted: Wanted) -> Wanted:
+    """The same acts, with the OS account on record beside the name: a name after --actor proves nobody."""
+    said = {"os": account()}
+
+    def acts(p: Picture) -> tuple[Act, ...]:
+        return tuple(
+            replace(a, data={**a.data, **said}, governance=tuple({**g, **said} for g in a.governance))
+            for a in wanted(p)
+        )
+
+    return acts
 
 
 def _say(command: str, plan: Plan, voice: Voice, args: argparse.Namespace) -> None:
@@ -109,8 +123,9 @@ def _stop_without_settings(path: Path, voice: Voice, actor: str, reason: str) ->
         "actor": actor,
         "why": reason,
         "to": "dry_run",
+        "os": account(),
     }
-    record = {"kind": "stop", "by": actor, "role": SHELL_ROLE, "reason": reason}
+    record = {"kind": "stop", "by": actor, "role": SHELL_ROLE, "reason": reason, "os": account()}
     done = ledger.commit(
         Batch(decisions=(DecisionDraft(data=data),), governance=(record,), governance_first=True), expect=None
     )

@@ -19,7 +19,7 @@ from types import FrameType
 
 from selftune.acting import iso
 from selftune.book import HEARTBEAT, Batch, DecisionDraft
-from selftune.domain import JsonDict, LockHeld, SelftuneError, StaleSnapshot
+from selftune.domain import JsonDict, LockHeld, Reason, SelftuneError, StaleSnapshot
 from selftune.files import OS, Ops, clean_temps, replace
 from selftune.locks import LoopLease
 from selftune.plan import Plan
@@ -92,6 +92,8 @@ class Loop:
             self._fault(e)
             return None
         self._well(plan)
+        if done is not None:
+            self._tell_ends(plan)
         self._evidence(force=done is not None)
         return plan
 
@@ -113,6 +115,12 @@ class Loop:
             self._unswept = self.pulse.fault = _words(e)
             return
         self._unswept = self.pulse.fault = None
+
+    def _tell_ends(self, plan: Plan) -> None:
+        """A loan that has just ended is told where the loop runs, in words, beside record and pages."""
+        for act in plan.acts:
+            if act.kind == "mode" and act.act == "disarm":
+                self.say(f"{self.root.told(Reason('mode.loan_ended'))} {self.root.told(act.reasons[0])}")
 
     def _well(self, plan: Plan) -> None:
         if self.pulse.faults:

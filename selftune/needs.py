@@ -106,6 +106,9 @@ def _of_the_house(banner: BannerView) -> list[Need]:
         found.append(Need(kind="settings", urgent=True, command="python -m selftune check"))
     if banner.chain_broken:
         found.append(Need(kind="chain", urgent=True, page="history"))
+    if banner.loan is not None and banner.loan.ended_ms is not None:
+        about = {"at_ms": banner.loan.ended_ms}
+        found.append(Need(kind="loan_over", page="review", params=about, reason=banner.loan.why))
     if banner.data is DataAge.OLD:
         found.append(Need(kind="stale", urgent=True, params={"age_s": round(banner.data_age_s or 0)}))
     if banner.loop in (LoopState.STOPPED, LoopState.NONE):

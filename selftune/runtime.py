@@ -151,6 +151,7 @@ class Root:
         self.path = path
         self.clock = clock or Clock.real()
         self.settings_book = SettingsBook(path / SETTINGS if ledger is None else None)
+        self._language = catalogue.LANGUAGES[0]
         text = _settings_text(path, ops) if ledger is None else ledger.read().settings
         first = self.settings_book.take(text, hashlib.sha256(text).hexdigest() if text is not None else None)
         self._zone_name = first.timezone
@@ -181,6 +182,7 @@ class Root:
         """Everything known now."""
         records = self.ledger.read()
         settings = self.settings_book.take(records.settings, records.version.settings)
+        self._language = settings.language
         self._zone_name = settings.timezone
         now_ms, clock_ms = self.clock.wall(), self.clock.steady()
         stream = self._stream_for(settings)
@@ -255,6 +257,10 @@ class Root:
         deltas = deltas_json(last_deltas(Picture(snap)), self.zone)
         batch = batch_of(plan, self.zone, actor=actor, deltas=deltas, tell=self._tell(snap.settings.language))
         return self.write(batch, snap)
+
+    def told(self, reason: Reason) -> str:
+        """The reason as a sentence in the configured language."""
+        return self._tell(self._language)(reason)
 
     def _tell(self, language: str) -> Callable[[Reason], str]:
         """Reasons in the configured language, for the notes that other programs' readers see."""

@@ -87,7 +87,7 @@ def standing(path: Path, p: Picture, r: Request, found: Readiness | None = None)
     arming = r.what is What.ARMING
     if arming and found is None and not r.over:
         found = checklist(path, p)
-    whole = not arming or r.over or evidence(path, r.evidence) is not None
+    whole = not arming or r.over or _told_the_same(evidence(path, r.evidence), r)
     facts = facts_of(p, found.grades if found is not None else None, evidence_ok=whole)
     need = p.settings.governance.approvals_required
     return Standing(
@@ -95,6 +95,11 @@ def standing(path: Path, p: Picture, r: Request, found: Readiness | None = None)
         moved=() if r.used or r.refused else governing.moved(r, facts),
         people=People(p.snap.records.governance), found=found if arming else None,
     )  # fmt: skip
+
+
+def _told_the_same(seen: JsonDict | None, r: Request) -> bool:
+    """True when the snapshot is there and tells of the same loan and settings as the request."""
+    return seen is not None and seen.get("loan") == dict(r.loan) and seen.get("settings") == r.settings
 
 
 def waiting(p: Picture) -> tuple[Request, ...]:

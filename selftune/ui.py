@@ -24,7 +24,7 @@ from selftune import catalogue, runtime, web
 from selftune.chart_kit import ChartView, Columns, Layout, Look, Say, Theme
 from selftune.desk import Desk, Now
 from selftune.domain import Mode, Role
-from selftune.markup import cell
+from selftune.markup import as_typed, cell
 from selftune.view import BannerView, DataAge, LoopState, Visitor, pace_s
 from selftune.wording import plain
 
@@ -270,6 +270,16 @@ def banner(view: BannerView, say: Say, *, switch: Callable[[], None] | None = No
         if switch is not None:
             switch()
     notices(view, say)
+    tell_end(view, say)
+
+
+def tell_end(view: BannerView, say: Say) -> None:
+    """A loan that ended while this page was open pops up once; the notice above stays."""
+    ended = view.loan.ended_ms if view.loan is not None else None
+    known = st.session_state.get("loan_end_known", ended)
+    st.session_state["loan_end_known"] = ended
+    if ended is not None and ended != known and view.loan is not None and view.loan.why is not None:
+        st.toast(as_typed(say("banner.loan_toast", why=say.why(view.loan.why))), icon=":material/school:")
 
 
 def notices(view: BannerView, say: Say) -> None:
