@@ -271,8 +271,17 @@ def _accounts(path: Path) -> Iterator[Finding]:
     if book.accounts is not None:
         n = {"n": len(book.accounts.all), "able": len(book.accounts.able())}
         yield Finding(level=Level.OK, file=USERS_FILE, item=Reason("check.users_ok", n))
-    if os.name == "posix" and (mode := stat.S_IMODE(where.lstat().st_mode)) & 0o077:
-        yield _warn(USERS_FILE, Reason("check.users_open", {"mode": f"{mode:04o}"}))
+    yield from _open_to_others(path, USERS_FILE)
+
+
+def _open_to_others(path: Path, name: str) -> Iterator[Finding]:
+    """A file with secrets that other accounts of this machine may read."""
+    try:
+        mode = stat.S_IMODE(os.lstat(path / name).st_mode)
+    except OSError:
+        return
+    if os.name == "posix" and mode & 0o077:
+        yield _warn(name, Reason("check.users_open", {"mode": f"{mode:04o}"}))
 
 
 def _broken(chain: Chain) -> Finding:
@@ -282,9 +291,7 @@ def _broken(chain: Chain) -> Finding:
 
 # ----------------------------------------------------------------------------- what lies about
 def _lying_about(path: Path) -> Iterator[Finding]:
-    secret = path / openid.FILE
-    if os.name == "posix" and secret.exists() and (mode := stat.S_IMODE(secret.stat().st_mode)) & 0o077:
-        yield _warn(openid.FILE, Reason("check.users_open", {"mode": f"{mode:04o}"}))
+    yield from _open_to_others(path, openid.FILE)
     for folder in ("configs", "controls", "logs"):
         old = [t for t in (path / folder).glob(".*.selftune-tmp") if _age_s(t) > TEMP_AGE_S]
         if old:

@@ -58,6 +58,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # Whole lives, whole pages and real processes: `make test` runs them, `make check` has no time for them.
 SLOW = {
+    "test_accountable",
     "test_charts",
     "test_clocks",
     "test_crash",
