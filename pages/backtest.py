@@ -16,10 +16,19 @@ import streamlit as st
 from selftune import backtest_desk, backtest_runs, deskwork, report, ui
 from selftune.access import Action
 from selftune.backtest_charts import GainRow, ScoreLine, gain_rows, score_curves
-from selftune.backtest_request import ALLOWED_BASELINES, DEFAULT_BASELINES, Baseline, Mode, Request
+from selftune.backtest_request import (
+    ALLOWED_BASELINES,
+    DEFAULT_BASELINES,
+    Axis,
+    Baseline,
+    Mode,
+    Request,
+    Sweep,
+)
 from selftune.backtest_result import Support
 from selftune.backtest_runs import Run, State
 from selftune.backtest_text import (
+    axis_label,
     guards_html,
     headline,
     label,
@@ -32,6 +41,7 @@ from selftune.backtest_text import (
     state_html,
     steps_html,
     support,
+    sweep_html,
     unknown_html,
 )
 from selftune.backtest_view import (
@@ -62,6 +72,7 @@ from selftune.chart_kit import ChartView, Say
 from selftune.chart_parts import Span
 from selftune.desk import Now
 from selftune.domain import Role
+from selftune.drafting import values_of
 from selftune.markup import block, safe
 from selftune.picture import Picture
 from selftune.revising import revisions
@@ -69,7 +80,7 @@ from selftune.revising import revisions
 ui.require()
 
 QUESTIONS = ("past", "compare", "worst", "support")
-MOST_CANDIDATES, MOST_REVISIONS = 3, 8
+MOST_CANDIDATES, MOST_REVISIONS, MOST_AXES, MOST_VALUES = 3, 8, 2, 9
 TARGETS_DESK = "targets_desk"  # the edit that is open on the Targets page
 EVERY_S = 2
 PICTURES = (("png", report.chart_png, "image/png"), ("svg", report.chart_svg, "image/svg+xml"))
@@ -146,6 +157,7 @@ def form(p: Picture, now: Now, say: Say) -> None:
     with st.container(border=True, key="backtest_form"):
         st.html(block(f"<h2>{safe(say('backtest.form_head'))}</h2>"))
         mode, first_ms, last_ms = ground(p, say)
+        many = sweep(p, say)
         with st.form(f"backtest_{mode.value}", enter_to_submit=False, border=False):
             picked = st.multiselect(
                 say("backtest.field_candidates"), codes, default=[DRAFT if drafted else IN_FORCE],
@@ -170,19 +182,20 @@ def form(p: Picture, now: Now, say: Say) -> None:
         tried = tuple(candidate(c, drafted) for c in picked)
         start(
             Request(mode=mode, candidates=tried, baselines=tuple(against), from_ms=first_ms, to_ms=last_ms,
-                    seed=int(seed)),
+                    seed=int(seed), sweep=many),
             now, say,
         )  # fmt: skip
 
 
 def ground(p: Picture, say: Say) -> tuple[Mode, int | None, int | None]:
     """On what, and over which period: chosen outside of the form, because the form follows it."""
-    mode = Mode.REPLAY
-    if len(backtest_desk.OFFERED) > 1:
-        mode = st.segmented_control(
-            say("backtest.field_mode"), backtest_desk.OFFERED, default=Mode.REPLAY, required=True,
-            format_func=lambda m: say(f"backtest.mode_{m.value}"), key="bt_mode",
-        ) or Mode.REPLAY  # fmt: skip
+    mode = st.segmented_control(
+        say("backtest.field_mode"), list(Mode), default=Mode.REPLAY, required=True, key="bt_mode",
+        format_func=lambda m: say(f"backtest.mode_{m.value}"),
+    ) or Mode.REPLAY  # fmt: skip
+    st.write(say(f"backtest.mode_{mode.value}_what"))
+    if mode is Mode.PLANT:
+        return mode, None, None
     chosen = st.segmented_control(
         say("backtest.field_period"), [*PERIODS_S, CUSTOM], default="all", required=True, key="bt_period",
         format_func=lambda w: say(f"backtest.period_{w}"),
@@ -197,6 +210,34 @@ def ground(p: Picture, say: Say) -> tuple[Mode, int | None, int | None]:
         )
         end = st.datetime_input(say("trends.to"), value=local(newest, say.zone), key="bt_to", width=230)
     return mode, instant(start, say.zone), instant(end, say.zone)
+
+
+def sweep(p: Picture, say: Say) -> Sweep | None:
+    """Many values at once of one or two settings of the first candidate; None unless asked for."""
+    known = {k: v for k, v in values_of(p.settings).items() if v is not None and "direction" not in k}
+    axes = []
+    with st.expander(say("backtest.sweep_field"), icon=":material/grid_on:", key="bt_sweep"):
+        st.write(say("backtest.sweep_field_what"))
+        for i in range(MOST_AXES):
+            with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+                path = st.selectbox(
+                    say("backtest.sweep_setting", n=i + 1), ["", *known], key=f"bt_axis_{i}", width=300,
+                    format_func=lambda k: axis_label(k, p.settings, say) if k else say("backtest.sweep_off"),
+                )  # fmt: skip
+                if not path:
+                    continue
+                lo, hi = sorted((0.5 * known[path], 1.5 * known[path]))
+                low = st.number_input(
+                    say("backtest.sweep_from"), value=lo, format="%g", width=150, key=f"bt_lo_{i}_{path}"
+                )
+                high = st.number_input(
+                    say("backtest.sweep_to"), value=hi, format="%g", width=150, key=f"bt_hi_{i}_{path}"
+                )
+                n = st.number_input(
+                    say("backtest.sweep_n"), 2, MOST_VALUES, 3, key=f"bt_n_{i}_{path}", width=120
+                )
+                axes.append(Axis(path=path, lo=float(low), hi=float(high), n=int(n)))
+    return Sweep(axes=tuple(axes)) if axes else None
 
 
 def local(ms: int, tz: tzinfo | None) -> datetime:
@@ -300,7 +341,7 @@ def found(a: Asked, run: Run, now: Now, say: Say) -> None:
     st.title(headline(first, say))
     st.html(
         block(
-            f'<p class="lead">{support(first, say)}</p>',
+            f'<p class="lead">{support(first, result.mode, say)}</p>',
             sentences(result, say, look.colours),
             f"<p>{safe(lead(result, say, tz))}</p>",
             notes_html(result, say),
@@ -320,6 +361,9 @@ def found(a: Asked, run: Run, now: Now, say: Say) -> None:
         )
     )
     pictures(a, now, say)
+    if result.sweep:
+        st.header(say("backtest.sweep_head", n=len(result.sweep)))
+        st.html(block(sweep_html(result, now.settings, say)))
     details(run, now, say)
     papers(a, run, now, say)
     again(run, now, say)

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from selftune import access, backtest_runs
 from selftune.access import Action
-from selftune.backtest_request import Mode, Request
+from selftune.backtest_request import Request
 from selftune.domain import Reason, Refused, Role, UnknownId
 
 AT_ONCE = 2  # a machine that also runs the loop and the tuned system has no more to spare
-OFFERED: tuple[Mode, ...] = (Mode.REPLAY,)  # ways of trying that the engine knows
 
 
 def ask(root: Path, request: Request, *, role: Role) -> str:

@@ -14,9 +14,12 @@ from selftune.backtest_view import CANDIDATE, Line, Verdict, candidates, name_of
 from selftune.card_text import figure
 from selftune.chart_kit import Colours, Say, clock_text, number, span_text
 from selftune.domain import Reason
+from selftune.drafting import row_of, values_of
 from selftune.markup import arrow, bullets, facts, safe
+from selftune.revision_text import label as label_of
+from selftune.settings import Settings
 
-SHOWN_STEPS, SHOWN_STRETCHES, SHOWN_GUARDS = 12, 8, 8
+SHOWN_STEPS, SHOWN_STRETCHES, SHOWN_GUARDS, SHOWN_VARIANTS = 12, 8, 8, 20
 VERDICT_SHAPES = {
     Verdict.BETTER: "●", Verdict.WORSE: "▼", Verdict.EVEN: "○", Verdict.STILL: "–", Verdict.UNKNOWN: "▨",
 }  # fmt: skip
@@ -43,10 +46,13 @@ def first_up(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def support(o: Outcome, say: Say) -> str:
-    """How much of its choices the record can tell, and what that means; HTML."""
+def support(o: Outcome, mode: str, say: Say) -> str:
+    """How much of its choices the record or the model can tell, and what that means; HTML."""
+    if mode == "plant":
+        return ""  # the simulated system answers everything
+    model = "model_" if mode == "simulate" else ""
     shape = f'<span class="mark" aria-hidden="true">{SUPPORT_SHAPES[o.support]}</span>'
-    return shape + safe(say(f"backtest.support_{o.support.value}", share=o.support_share))
+    return shape + safe(say(f"backtest.support_{model}{o.support.value}", share=o.support_share))
 
 
 def lead(result: Result, say: Say, zone: str) -> str:
@@ -205,6 +211,40 @@ def why(g: Tripped, say: Say) -> str:
     return say.why(Reason(g.code, dict(g.example)))
 
 
+# ------------------------------------------------------------------------------- many variants
+def axis_label(path: str, settings: Settings | None, say: Say) -> str:
+    """What a setting that a sweep varies is called; its path where these settings do not know it."""
+    known = values_of(settings) if settings is not None else {}
+    row = row_of(path, known.get(path), known.get(path), settings) if settings and path in known else None
+    return label_of(row, say) if row is not None else path
+
+
+def sweep_html(result: Result, settings: Settings | None, say: Say) -> str:
+    """The variants of a sweep, best first; one that nobody can judge, or that is not valid, says so."""
+    names = list(result.sweep[0].values) if result.sweep else []
+    heads = [axis_label(n, settings, say) for n in names]
+    heads += [say(f"backtest.col_{k}") for k in ("score", "worst", "moved")]
+    rows = []
+    for v in result.sweep[:SHOWN_VARIANTS]:
+        cells = [figure(v.values[n]) for n in names]
+        if v.problem is not None:
+            rest = f'<td colspan="3">✕ {safe(say.why(v.problem))}</td>'
+        elif v.score is None:
+            rest = f'<td colspan="3">{SUPPORT_SHAPES[v.support]} {safe(say("backtest.no_answer"))}</td>'
+        else:
+            worst_ = "–" if v.worst is None else number(100 * v.worst, 1, sign=True)
+            moved = say("backtest.moved_replay" if result.mode == "replay" else "backtest.moved",
+                        n=v.changes, back=v.rollbacks)  # fmt: skip
+            share = SUPPORT_SHAPES[v.support]
+            rest = f"<td>{share} {points(v.score)}</td><td>{worst_}</td><td>{safe(moved)}</td>"
+        rows.append("<tr>" + "".join(f'<td class="num">{safe(c)}</td>' for c in cells) + rest + "</tr>")
+    head = "".join(f'<th scope="col">{safe(h)}</th>' for h in heads)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    more = len(result.sweep) - SHOWN_VARIANTS
+    tail = f"<p>{safe(say('backtest.sweep_more', n=more))}</p>" if more > 0 else ""
+    return f'<p>{safe(say("backtest.sweep_what"))}</p><div class="scroll" tabindex="0">{table}</div>{tail}'
+
+
 # ------------------------------------------------------------------------------- state and origin
 def state_html(status: Status, say: Say) -> str:
     """'▶ running 42 %': a run's state as shape and word."""
@@ -255,7 +295,7 @@ def trial_html(result: Result, say: Say, zone: str, colours: Colours) -> str:
         for o in tried
     ]
     return (
-        f'<ul class="plain">{rows}</ul><p>{support(draft, say)}</p>'
+        f'<ul class="plain">{rows}</ul><p>{support(draft, result.mode, say)}</p>'
         + (f"<h3>{escape(say('backtest.col_worst'))}</h3>{facts(pairs)}" if any(c for _, c in pairs) else "")
         + f"<p>{safe(lead(result, say, zone))}</p>"
     )

@@ -89,7 +89,9 @@ def test_without_support_there_is_no_figure_anywhere() -> None:
         ("en", "never held such values"),
     ):
         say = say_in(language)
-        assert words in support(silent, say)
+        assert words in support(silent, "replay", say)
+        assert support(silent, "simulate", say) != support(silent, "replay", say)
+        assert support(silent, "plant", say) == ""
         assert not any(c.isdigit() for c in headline(silent, say))
     figures = table([Line(letter="", run="r", mode="replay", outcome=silent)], say_in("en"), "Asia/Seoul")
     assert figures["Score"] == [None] and figures["Over doing nothing"] == [None]

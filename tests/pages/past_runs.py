@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from selftune import backtest, backtest_runs
-from selftune.backtest_request import Candidate, Request, Source
-from selftune.backtest_result import Interval, Outcome, Result, Stretch, Support
+from selftune.backtest_request import Axis, Candidate, Request, Source, Sweep
+from selftune.backtest_result import Interval, Outcome, Result, Stretch, Support, SweepPoint
 from selftune.backtest_runs import State, Status, lock_of, prepare, read, write_result, write_status
 from selftune.config import edit
 from selftune.domain import PolicyName, Reason
@@ -59,6 +59,7 @@ def every_state(root: Path) -> Runs:
     found.ids["unsupported"] = with_outcome(root, found.ids["done"], support=Support.NONE)
     found.ids["better"] = with_outcome(root, found.ids["done"], gain=0.02)
     found.ids["worse"] = with_outcome(root, found.ids["done"], gain=-0.02)
+    found.ids["sweep"] = with_sweep(root, found.ids["done"])
     for state, error in (
         (State.FAILED, Reason("problem.backtest_no_rows", {})),
         (State.CANCELLED, None),
@@ -87,6 +88,28 @@ def with_outcome(root: Path, like: str, *, support: Support = Support.OK, gain: 
     )
     run_id = prepare(root, run.request)
     write_result(root, run_id, replace(result, outcomes=(first, *result.outcomes[1:])))
+    ended(root, run_id, State.DONE)
+    return run_id
+
+
+def with_sweep(root: Path, like: str) -> str:
+    """A run like that one that tried three values: one told, one that cannot be, one not valid."""
+    run = read(root, like)
+    assert run is not None and run.result is not None
+    axis = Axis(path="rules.risk_max.lr", lo=0.01, hi=0.03, n=3)
+    run_id = prepare(root, replace(run.request, sweep=Sweep(axes=(axis,))))
+    none = SweepPoint(
+        values={axis.path: 0.02}, score=None, support=Support.NONE, changes=2, rollbacks=0, worst=None
+    )
+    one = replace(
+        none,
+        values={axis.path: 0.01},
+        score=Interval(mean=0.88, lo=0.86, hi=0.9),
+        support=Support.OK,
+        worst=-0.01,
+    )
+    bad = replace(none, values={axis.path: 0.03}, problem=Reason("problem.backtest_no_rows", {}))
+    write_result(root, run_id, replace(run.result, sweep=(one, none, bad)))
     ended(root, run_id, State.DONE)
     return run_id
 

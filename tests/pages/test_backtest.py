@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from selftune import backtest_runs
-from selftune.backtest_request import Request
+from selftune.backtest_request import DEFAULT_BASELINES, Mode, Request
 from selftune.backtest_runs import State
 from selftune.catalogue import LANGUAGES
 from selftune.demo import demo_root, run_demo
@@ -21,8 +21,8 @@ from tests.pages.past_runs import Runs, every_state
 from tests.pages.reader import html_on
 
 RUN_STATES = (
-    "done", "draft", "unsupported", "better", "worse", "failed", "cancelled", "interrupted", "queued",
-    "running",
+    "done", "draft", "unsupported", "better", "worse", "sweep", "failed", "cancelled", "interrupted",
+    "queued", "running",
 )  # fmt: skip
 NO_ANSWER = {"ko": "기록에 그런 값이 있던 적이 없어 답할 수 없습니다", "en": "never held such values"}
 
@@ -86,7 +86,7 @@ def test_a_run_in_every_state(
     operator = role is Role.OPERATOR
     assert has(at, "bt_cancel") is (operator and not over)
     assert has(at, "bt_again") is (operator and over)
-    figures = state in ("done", "draft", "unsupported", "better", "worse")
+    figures = state in ("done", "draft", "unsupported", "better", "worse", "sweep")
     assert bool(at.get("vega_lite_chart")) is figures
     if state == "unsupported":
         assert NO_ANSWER[language] in text
@@ -170,6 +170,53 @@ def test_start_and_cancel_through_the_page(runs: Runs, monkeypatch: pytest.Monke
     run = backtest_runs.read(runs.root, new)
     assert run is not None and run.status.cancelling
     assert "It was asked to stop" in html_on(at)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("mode", list(Mode))
+def test_each_ground_is_offered_and_told(
+    mode: Mode, language: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visit(monkeypatch, Role.OPERATOR)
+    prepare(root, "full")
+    monkeypatch.setattr(backtest_runs, "start", backtest_runs.prepare)
+    at = opened("backtest", root, monkeypatch, language)
+    next(g for g in at.button_group if g.key == "bt_mode").set_value(mode)
+    at.run()
+    said_well(at, language)
+    assert any(g.key == "bt_period" for g in at.button_group) is (mode is not Mode.PLANT)
+    button(at, "bt_start").click()  # type: ignore[attr-defined]
+    at.run()
+    said_well(at, language)
+    (run,) = backtest_runs.listing(root)
+    assert (run.request.mode, run.request.against) == (mode, DEFAULT_BASELINES[mode])
+
+
+def test_many_values_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    visit(monkeypatch, Role.OPERATOR)
+    prepare(root, "full")
+    monkeypatch.setattr(backtest_runs, "start", backtest_runs.prepare)
+    at = opened("backtest", root, monkeypatch, "en")
+    next(x for x in at.selectbox if x.key == "bt_axis_0").set_value("rules.risk_max.lr")
+    at.run()
+    said_well(at, "en")
+    next(x for x in at.number_input if str(x.key).startswith("bt_hi_0")).set_value(0.04)
+    button(at, "bt_start").click()  # type: ignore[attr-defined]
+    at.run()
+    (run,) = backtest_runs.listing(root)
+    assert run.request.sweep is not None
+    (axis,) = run.request.sweep.axes
+    assert (axis.path, axis.lo, axis.hi, axis.n) == ("rules.risk_max.lr", 0.01, 0.04, 3)
+
+
+def test_a_sweep_tells_what_it_can_and_names_what_it_cannot(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visit(monkeypatch, Role.VIEWER)
+    at = shown(runs, "sweep", monkeypatch)
+    text = said_well(at, "en")
+    assert "Variants tried: 3" in text and "no answer" in text and "holds no usable row" in text
+    assert ">88</b>" in text and "luck" in text
 
 
 def test_the_role_is_asked_at_the_write(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
