@@ -34,10 +34,10 @@ from tests.life import (
     prefixes,
     quick_settings,
     records_of,
+    settings_of,
     whole_life,
 )
 
-START = {SETTINGS: SETTINGS_TEXT.encode()}
 CHECKOUT = Path(__file__).resolve().parent.parent
 PARTS = 4  # of the long test, so that each ends in minutes
 
@@ -50,8 +50,8 @@ class Recording:
     film: Film
     stage: Stage
 
-    def prefixes(self) -> Iterator[tuple[int, Entry, Disk]]:
-        return prefixes(self.tape, START)
+    def prefixes(self, text: str = SETTINGS_TEXT) -> Iterator[tuple[int, Entry, Disk]]:
+        return prefixes(self.tape, {SETTINGS: text.encode()})
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +97,12 @@ def cuts(data: bytes, *, all_of_them: bool) -> list[int]:
     return sorted({1, len(data) // 2, len(data) - 1, *ends} - {0, len(data)})
 
 
-def states(life: Recording, *, every: int | None = None) -> Iterator[tuple[str, Entry, Disk, bool]]:
+def states(
+    life: Recording, *, every: int | None = None, text: str = SETTINGS_TEXT
+) -> Iterator[tuple[str, Entry, Disk, bool]]:
     """(name, operation, disk, torn) of every distinct disk that a kill may leave; `every` byte if given."""
     seen = set()
-    for _, entry, disk in life.prefixes():
+    for _, entry, disk in life.prefixes(text):
         name = f"operation {entry.op} ({entry.kind} {entry.path})"
         if disk.truth not in seen:
             seen.add(disk.truth)
@@ -130,6 +132,27 @@ def test_any_kill_at_any_seventh_byte(life: Recording, tmp_path: Path, part: int
     judge = Judge(tmp_path, life.film)
     for what, entry, disk, torn in islice(states(life, every=7), part, None, PARTS):
         judge.restart(disk.files, entry.at_ms, to_the_end=True, torn=torn, what=what)
+
+
+@pytest.mark.slow
+def test_any_kill_under_the_policy_that_learns_leaves_such_a_root(tmp_path: Path) -> None:
+    """The same with the default policy, whose steps nobody knows beforehand."""
+    quick_settings()
+    text = LIVE_TEXT.replace("  policy: heuristic ", "  policy: adaptive ")
+    assert text != LIVE_TEXT
+    tape = Tape(tmp_path / "life")
+    stage = Stage(tmp_path / "life", text=text, ops=tape)
+    stage.until(500)
+    stage.foreign("creative_min", 0.21)
+    stage.until(700)
+    stage.loop.close()
+    assert sum(e.kind == "change" for e in stage.records().events) >= 2
+    film = Film(stage)
+    judge, n = Judge(tmp_path / "again", film, settings_of(text)), 0
+    for what, entry, disk, torn in states(Recording(tape, film, stage), text=text):
+        judge.restart(disk.files, entry.at_ms, to_the_end=not torn, torn=torn, what=what)
+        n += 1
+    assert n > 60
 
 
 def test_a_return_that_a_kill_swallowed_is_made_after_the_restart(tmp_path: Path) -> None:

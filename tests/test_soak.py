@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from selftune import lifecycle, quiet
+from selftune import adaptive, lifecycle, quiet
 from selftune.plants import seed_plant, shifting
 from tests.worlds import Chaos, Watchdog, World, both
 
@@ -13,7 +13,7 @@ LINES_AN_HOUR = 120  # 20 steps at most, with verdicts and holds between
 
 
 class Work:
-    """How much the loop does a tick, in folds and window scans: operations, not seconds."""
+    """How much the loop does a tick, in folds, window scans and windows learnt from: not in seconds."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ops = 0
@@ -25,6 +25,13 @@ class Work:
                 return _real(*args, **kwargs)
 
             monkeypatch.setattr(module, name, counted)
+        learn = adaptive.learn
+
+        def learning(windows, slopes):  # type: ignore[no-untyped-def]
+            self.ops += len(windows.x)
+            return learn(windows, slopes)
+
+        monkeypatch.setattr(adaptive, "learn", learning)
 
 
 @pytest.mark.soak
