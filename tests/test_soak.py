@@ -35,15 +35,16 @@ class Work:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", [101, 102, 103])
-def test_a_day_alone_with_changing_regimes(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("seed", "wake_s"), [(101, 5), (102, 10), (103, 20)])
+def test_a_day_alone_with_changing_regimes(seed: int, wake_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On hosts of three speeds: the loop wakes no sooner than each `wake_s`."""
     work = Work(monkeypatch)
     w = World(shifting(seed_plant()), seed=seed, **{"safety.hard.risk_band.max": 0.42})
     dog = Watchdog(w)
     per_hour: list[tuple[int, int, int]] = []
     for _ in range(24):
         lines, ops, ticks = dog.counts.total(), work.ops, w.ticks
-        w.run(DAY_S / 24, each=dog, least_s=5)
+        w.run(DAY_S / 24, each=dog, least_s=wake_s)
         per_hour.append((dog.counts.total() - lines, work.ops - ops, w.ticks - ticks))
     assert max(lines for lines, _, _ in per_hour) <= LINES_AN_HOUR
     early = sum(ops for _, ops, _ in per_hour[1:7]) / sum(t for _, _, t in per_hour[1:7])
