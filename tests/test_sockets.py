@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
 
+from selftune import sockets, whoami
 from selftune.sockets import ENDED, WatchedSocket, is_act
 from tests.test_web import run
 
@@ -22,6 +24,12 @@ def message(*, auto: bool = False, kind: str = "rerun") -> bytes:
     else:
         sent.app_heartbeat = True
     return bytes(sent.SerializeToString())
+
+
+def test_a_look_a_second_and_a_question_every_three_keep_the_promise_of_five() -> None:
+    """Promises S12: a disabled person's socket is closed, and then their page leaves, within 5 s."""
+    asks = re.search(r"\},(\d+)\)\}\s*</script>", whoami._SCRIPT)
+    assert asks and sockets.LOOK_S + int(asks[1]) / 1000 <= 5
 
 
 def test_what_a_page_renews_by_itself_is_no_act() -> None:
