@@ -22,7 +22,7 @@ PRACTICE_S, SHIFT_S, FOLLOWED_S, LOAN_END_S = 90.0, 450.0, 750.0, 1010.0
 LAST_S = 90.0  # what counts as the end of a stretch
 LOAD = {"rate": 60.0, "shift_at": SHIFT_S, "shift_rate": 120.0}  # requests a second
 RULE = "cache_ttl_s"
-WORSE, FORBIDDEN = 0.4, 6.2  # what somebody sets by hand: the value out of the box; far too old answers
+WORSE, FORBIDDEN = 3.6, 6.2  # what somebody sets by hand: answers too old for the target; far too old
 HARD_WITHIN_S = 25.0  # the answers must grow old first, then the mean of some seconds must be beyond
 OPERATOR, REVIEWER, SOMEBODY = "kim", "lee", "park"
 PEOPLE = {OPERATOR: "operator", REVIEWER: "reviewer"}  # park has a shell, and no account
@@ -139,7 +139,7 @@ def worse(story: Story) -> None:
     """Somebody sets a worse value: watched, judged, and taken back on the page"""
     until(lambda: story.watched() is None, 60, "nothing is being watched")
     before = story.tuned.value(RULE)
-    at = story.tuned.write_rule(RULE, WORSE, actor=SOMEBODY, note="예전 값이 나아 보여서")
+    at = story.tuned.write_rule(RULE, WORSE, actor=SOMEBODY, note="거절이 더 줄 것 같아서")
     verdict = story.happens(
         "it is judged like any change",
         lambda: [d for d in story.decisions(at, act="evaluate") if d.get("origin") != "loop"],
