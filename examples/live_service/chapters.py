@@ -18,7 +18,7 @@ from selftune.config import parse
 if TYPE_CHECKING:
     from examples.live_service.story import Story
 
-PRACTICE_S, SHIFT_S, FOLLOWED_S, LOAN_END_S = 90.0, 450.0, 750.0, 1010.0
+PRACTICE_S, SHIFT_S, FOLLOWED_S, LOAN_END_S = 90.0, 400.0, 750.0, 1000.0
 LAST_S = 90.0  # what counts as the end of a stretch
 LOAD = {"rate": 60.0, "shift_at": SHIFT_S, "shift_rate": 120.0}  # requests a second
 RULE = "cache_ttl_s"
