@@ -194,17 +194,18 @@ def buttons(e: Entry, p: Picture, say: Say) -> None:
 def values_over_time(p: Picture, now: Now, say: Say) -> None:
     """The rules' values inside their bounds."""
     st.header(say("hist.values"))
-    asked = st.query_params.get("w")
-    start = asked if asked in (*SPANS_S, "all") else "24h"
+    end = p.snap.now_ms
+    first = min((e.ts_ms for e in p.snap.records.events), default=end - 3600_000)
+    asked, young = st.query_params.get("w"), end - first < SPANS_S["6h"] * 1000
+    usual = "all" if young else "24h"  # of a day most would be empty
+    start = asked if asked in (*SPANS_S, "all") else usual
     span = st.segmented_control(
         say("hist.span"), [*SPANS_S, "all"], default=start, required=True, key="hist_span",
         format_func=lambda w: say(f"hist.span_{w}"), label_visibility="collapsed",
     )  # fmt: skip
-    if span and span != (asked or "24h"):
+    if span and span != (asked or usual):
         st.query_params["w"] = span
-    end = p.snap.now_ms
-    first = min((e.ts_ms for e in p.snap.records.events), default=end - 3600_000)
-    begin = end - SPANS_S[span] * 1000 if span in SPANS_S else min(first, end - 3600_000) - 600_000
+    begin = end - SPANS_S[span] * 1000 if span in SPANS_S else min(first, end - 600_000) - 60_000
     found = traces(p, begin, end)
     rows = [
         RuleTrace(rule=rule, t_ms=found[name][0], values=found[name][1])

@@ -173,6 +173,7 @@ def up(call: Call) -> int:
             role=Role(a.role),
             demo=a.demo or a.live,
             live=a.live,
+            lang=a.lang,
             say=call.voice.tell,
         )
     )

@@ -80,9 +80,11 @@ class Child:
             self.process.send_signal(signal.SIGTERM if os.name != "nt" else signal.SIGBREAK)  # type: ignore[attr-defined,unused-ignore]
 
 
-def children(root: Path, *, host: str, port: int, role: Role, plant_of: Path | None) -> list[Child]:
-    """What runs for `root`; `plant_of`: the root whose demo plant writes the metrics."""
-    me = [sys.executable, "-m", "selftune"]
+def children(
+    root: Path, *, host: str, port: int, role: Role, plant_of: Path | None, lang: str | None = None
+) -> list[Child]:
+    """What runs for `root`; `plant_of`: the root whose demo plant writes the metrics; `lang`: as asked for."""
+    me = [sys.executable, "-m", "selftune", *(["--lang", lang] if lang else [])]
     env = {"SELFTUNE_ROOT": str(root), "SELFTUNE_ROLE": role.value}
     page = [
         sys.executable, "-m", "streamlit", "run", str(APP),
@@ -175,6 +177,7 @@ def run_up(
     role: Role = Role.VIEWER,
     demo: bool = False,
     live: bool = False,
+    lang: str | None = None,
     say: Callable[[str], None] = print,
 ) -> int:
     """Serve the dashboard and run the loop until Ctrl-C or SIGTERM. Returns 0.
@@ -191,5 +194,6 @@ def run_up(
 
     leave_on_signals(stopping)
     say(f"http://{host}:{port}")
-    supervise(children(root, host=host, port=port, role=role, plant_of=plant_of), stopping, say=say)
+    found = children(root, host=host, port=port, role=role, plant_of=plant_of, lang=lang)
+    supervise(found, stopping, say=say)
     return 0

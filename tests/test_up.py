@@ -59,6 +59,8 @@ def test_the_children_of_a_root_and_of_a_demo(tmp_path: Path) -> None:
     found = children(tmp_path, host="127.0.0.1", port=8501, role=Role.VIEWER, plant_of=None)
     assert [c.name for c in found] == ["dashboard", "loop"]
     assert all(c.env["SELFTUNE_ROOT"] == str(tmp_path) for c in found[:1])
+    asked = children(tmp_path, host="127.0.0.1", port=8501, role=Role.VIEWER, plant_of=None, lang="en")
+    assert "--lang" not in found[1].argv and list(asked[1].argv)[3:5] == ["--lang", "en"]
     demo = children(tmp_path, host="127.0.0.1", port=8501, role=Role.VIEWER, plant_of=tmp_path)
     assert [c.name for c in demo] == ["plant", "dashboard", "loop"]
 

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from examples.live_service import checks
@@ -213,7 +214,7 @@ def ends(story: Story) -> None:
 
 PAGES = (
     ("/", "overview", "The first page, afterwards"),
-    ("/trends?w=1h", "trends", "Every change and what it did"),
+    ("/trends?from={begun}&to={now}", "trends", "Every change and what it did"),
     ("/history", "history", "The history, everybody's changes in one list"),
     ("/review", "review_after", "How the loan ended"),
     ("/suggestions", "suggestions", "What it suggests now, in practice again"),
@@ -221,11 +222,16 @@ PAGES = (
 )
 
 
+def _utc(at: float) -> str:
+    """Wall seconds as the address of a page writes them."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def afterwards(story: Story) -> None:
     """Afterwards: every step can be read on the pages, and every file is whole"""
     with story.person(OPERATOR) as kim:
         for path, name, says in PAGES:
-            kim.open(path)
+            kim.open(path.format(begun=_utc(story.stage.started), now=_utc(time.time())))
             story.picture(kim, f"5_{name}", says)
         kim.open("/history")
         rows = kim.page.locator("[class*='st-key-row_']").all_inner_texts()
