@@ -83,7 +83,7 @@ class Child:
 def children(
     root: Path, *, host: str, port: int, role: Role, plant_of: Path | None, lang: str | None = None
 ) -> list[Child]:
-    """What runs for `root`; `plant_of`: the root whose demo plant writes the metrics; `lang`: as asked for."""
+    """What runs for `root`; `plant_of`: the root whose demo plant writes the metrics. `lang`: as asked."""
     me = [sys.executable, "-m", "selftune", *(["--lang", lang] if lang else [])]
     env = {"SELFTUNE_ROOT": str(root), "SELFTUNE_ROLE": role.value}
     page = [
