@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from selftune import excursion, watch
+from selftune import excursion, hands, watch
 from selftune.domain import GuardCheck, Hold, Proposal, Reason
 from selftune.guards import check_rule, check_step, loan_room, pace_s
 from selftune.lifecycle import Suggestion, channel
@@ -92,6 +92,8 @@ def ideas(p: Picture) -> tuple[Proposal, ...] | Hold:
                 code="guard.snoozed", passed=False, observed="snoozed", limit="free", unit="", rule=s.rule,
                 until_ms=p.situation.wall(s.snoozed_until_at_ms),
             )  # fmt: skip
+    for waits in back_waits(p):
+        blocked.setdefault(str(waits.rule), waits)
     return propose(
         PolicyState(
             settings=p.settings,
@@ -106,6 +108,27 @@ def ideas(p: Picture) -> tuple[Proposal, ...] | Hold:
             quiet=p.quiet,
         )
     )
+
+
+def back_waits(p: Picture) -> tuple[GuardCheck, ...]:
+    """Rules whose rollback was proposed and waits for a person, for as long as a proposal stands.
+
+    A step of ours on such a rule would take the one click away, and undo a person's decision by and by.
+    """
+    ttl_ms, over = p.settings.proposal_ttl_s * 1000, hands.turned_down(p)
+    last = {e.key: rule for rule, e in p.life.last_event.items()}
+    found = []
+    for d in reversed(p.snap.records.decisions):
+        if d.at_ms <= p.snap.clock_ms - ttl_ms:
+            break
+        if d.act == "propose_rollback" and d.id not in over:
+            until_ms = p.situation.wall(d.at_ms + ttl_ms)
+            found += [
+                GuardCheck(code="guard.back_waits", passed=False, observed="proposed", limit="decided",
+                           unit="", rule=last[key], until_ms=until_ms)
+                for key in d.data.get("reverts") or () if key in last
+            ]  # fmt: skip
+    return tuple(found)
 
 
 def step(p: Picture, proposals: tuple[Proposal, ...]) -> Act:

@@ -185,6 +185,19 @@ def test_where_every_rule_rests_the_hold_says_so() -> None:
     assert codes(the(stage.plan(700), "hold").reasons) == ["guard.snoozed"]
 
 
+def test_a_rule_whose_rollback_waits_for_a_person_is_left_alone() -> None:
+    """Otherwise the loop would take the one click away, and undo a person's decision step by step."""
+    changes = {"strategy__policy": "heuristic", "strategy__direction__creative_min": 0}
+    stage = Scene(Story(settings_with(**changes, strategy__proposal_ttl_s=1800)))
+    event = stage.story.at(-500).foreign("risk_max", 0.37)
+    stage.story.at(-400).verdict(event, "WORSENED")
+    asked = stage.story.at(-400).say("cycle", "propose_rollback", reverts=[event])
+    assert codes(the(stage.plan(0), "hold").reasons) == ["guard.back_waits"]
+    assert "risk_max" in moved(the(stage.plan(1401), "step")), "it does not wait for ever"
+    stage.story.at(10).say("manual", "reject", of=asked)
+    assert "risk_max" in moved(the(stage.plan(20), "step"))
+
+
 def test_the_same_evidence_is_spent_once() -> None:
     stage = fresh()
     story = stage.story

@@ -149,13 +149,13 @@ def worse(story: Story) -> None:
     )[0]
     story.promise("the verdict is WORSENED", verdict["verdict"] == "WORSENED", verdict["verdict"])
     story.happens("a rollback is proposed", lambda: story.decisions(at, act="propose_rollback"), 30, _cause)
-    undone = [e for e in story.moves(at) if e["rule"] == RULE]
-    story.promise("the loop does not undo it by itself", not undone, f"{len(undone)} events of that rule")
     with story.person(OPERATOR) as kim:
         kim.open("/suggestions")
         story.picture(kim, "3_rollback", "The proposed rollback, before anybody accepts it")
+        undone = [e for e in story.moves(at) if e["rule"] == RULE]
+        story.promise("the loop leaves the rule to a person", not undone, f"{len(undone)} events of the loop")
         said = kim.accept_rollback("측정 결과를 보니 되돌리는 것이 맞습니다")
-    back = story.tuned.lines(HISTORY)[-1]
+    back = story.moves(at, OPERATOR)[-1]
     kept = (back["kind"], back["old"], back["new"]) == ("rollback", WORSE, before)
     story.promise("accepted on the page, the value from before is in force", kept, f"{_event(back)}: {said}")
 
