@@ -218,8 +218,7 @@ def _ended_by(d: Decision) -> list[str]:
     """The changes that this decision ended: confirmed in one, or taken back in one."""
     if d.act == "return" and d.applied:
         return keys_of(d.data.get("undoes"))
-    restored = d.act == "look" and d.data.get("result") in ("restore", "equal")
-    return keys_of(d.data.get("steps")) if d.act == "confirm" or restored else []
+    return keys_of(d.data.get("steps")) if d.kind == "verdict" and d.act in ("confirm", "look") else []
 
 
 def _by_effect(records: Sequence[T]) -> dict[str, list[T]]:
@@ -282,9 +281,11 @@ def _why(change: Change | None, mark: Mark, judged: Decision | None, index: _Ind
     end = index.ending.get(change.id) if change is not None and own is not change.verdict else None
     if own is None or end is None:
         return reasons_of(judged.data.get("reasons")) if judged else ()
-    how = {"return": "returned", "look": str(end.data.get("result"))}.get(end.act or "", "together")
-    whole = Reason(f"ended.{how}")
-    return (whole,) if how in ("restore", "equal") else (whole, *reasons_of(end.data.get("reasons")))
+    why = reasons_of(end.data.get("reasons"))
+    if end.act == "look":
+        return (Reason(f"ended.{end.data.get('result')}"), *(why if mark is Mark.ROLLED_BACK else ()))
+    alone = len(_ended_by(end)) < 2
+    return why if alone else (Reason(f"ended.{'returned' if end.act == 'return' else 'together'}"), *why)
 
 
 def _mark(e: RuleEvent, change: Change | None, verdict: Verdict | None, index: _Index) -> Mark:

@@ -65,7 +65,13 @@ def test_what_ended_the_excursion_is_the_reason_of_its_steps(story: Story) -> No
     assert codes_of(story, event) == ["not_proven"]
     story.at(300).say("verdict", "confirm", basis="improved", anchor={"risk_max": 0.33}, steps=[step],
                       reasons=[{"code": "score_gain", "params": {}}])  # fmt: skip
-    assert codes_of(story, event) == ["ended.together", "score_gain"]
+    assert codes_of(story, event) == ["score_gain"], "alone: its own confirmation says it"
+    more = story.at(400).step("risk_max", 0.31)
+    second = key_of(story)
+    story.at(500).verdict(more, "NEUTRAL", reasons=[{"code": "not_proven", "params": {}}])
+    story.at(600).say("verdict", "confirm", basis="improved", anchor={"risk_max": 0.31}, steps=[step, more],
+                      reasons=[{"code": "score_gain", "params": {}}])  # fmt: skip
+    assert codes_of(story, second) == ["ended.together", "score_gain"]
 
 
 def test_a_step_that_went_back_with_others_says_so(story: Story) -> None:
@@ -74,7 +80,17 @@ def test_a_step_that_went_back_with_others_says_so(story: Story) -> None:
     story.at(200).verdict(step, "NEUTRAL", reasons=[{"code": "not_proven", "params": {}}])
     story.at(300).back("budget", {"risk_max": 0.35}, reasons=[{"code": "excursion.time", "params": {}}])
     assert mark_of(story, event) is Mark.ROLLED_BACK
-    assert codes_of(story, event) == ["ended.returned", "excursion.time"]
+    assert codes_of(story, event) == ["excursion.time"]
+
+
+def test_a_step_that_was_taken_back_to_compare_says_so(story: Story) -> None:
+    step = story.at(100).step("risk_max", 0.33)
+    event = key_of(story)
+    story.at(200).verdict(step, "NEUTRAL", reasons=[{"code": "not_proven", "params": {}}])
+    story.at(300).look({"risk_max": 0.35})
+    story.at(400).say("verdict", "look", result="stay", steps=[step], change=story.decisions[-1].id,
+                      reasons=[{"code": "look.disturbed", "params": {}}])  # fmt: skip
+    assert codes_of(story, event) == ["ended.stay", "look.disturbed"]
 
 
 def codes_of(story: Story, key: str) -> list[str]:
