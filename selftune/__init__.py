@@ -1,3 +1,3 @@
 """selftune: a safe self-tuning loop for the rule parameters of a running system."""
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
