@@ -219,6 +219,7 @@ PAGES = (
     ("/review", "review_after", "How the loan ended"),
     ("/suggestions", "suggestions", "What it suggests now, in practice again"),
     ("/targets", "targets", "Targets and bounds"),
+    ("/?lang=en", "overview_en", "The first page in English"),  # last: the language stays
 )
 
 
