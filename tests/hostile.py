@@ -12,17 +12,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from selftune import hands, reviewing
+from selftune import backtest, hands, reviewing
 from selftune.access import Action
+from selftune.backtest_request import Candidate, Request
+from selftune.backtest_runs import State, Status, prepare, request_of, write_result, write_status
 from selftune.book import Batch
 from selftune.domain import Reason, Role, Verdict
-from selftune.ledger import FileLedger
+from selftune.ledger import FileLedger, wall_ms
 from selftune.office import Office
 from selftune.plan import Act
 from selftune.runtime import Root
 from tests.pages.roots import SEOUL, judge, record
 
 SITE = "evil.example"
+RUNS_FILE = "logs/runs.txt"  # the ids of the two backtests
 # what a name may hold: printable, at most 100 characters
 RULE = f"<img src=x onerror=ran()>**r**![p](http://{SITE}/r)"
 METRIC = f"=<svg onload=ran()>*m*[l](//{SITE}/m) http://{SITE}/h :red[x]'];ran();//\"\\"
@@ -64,7 +67,21 @@ def hostile_root(root: Path) -> Path:
     _metrics(root)
     _others(root)
     _people(root)
+    _backtests(root)
     return root
+
+
+def _backtests(root: Path) -> None:
+    """A run with the engine's own result under hostile names, and one that failed for a hostile reason."""
+    named = Request(candidates=(Candidate(name=TEXT[:80]),))
+    run = prepare(root, named)
+    write_result(root, run, backtest.run(root, request_of(root, run)))
+    when = {"started_ms": wall_ms() - 9000, "ended_ms": wall_ms()}
+    write_status(root, run, Status(state=State.DONE, share=1.0, **when))
+    failed = prepare(root, named)
+    why = Reason(f"<b>{TEXT}", {"error": TEXT, "rule": RULE})
+    write_status(root, failed, Status(state=State.FAILED, error=why, **when))
+    (root / RUNS_FILE).write_text(f"{run} {failed}", encoding="utf-8")
 
 
 def stamp(minutes_ago: float) -> str:

@@ -18,7 +18,7 @@ from selftune.office import Office
 from selftune.standing import checklist, requests, standing
 from tests.browser.flow_kit import served
 from tests.browser.test_smoke import PATHS, listen
-from tests.hostile import RULE, SITE, TEXT, hostile_root
+from tests.hostile import RULE, RUNS_FILE, SITE, TEXT, hostile_root
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -115,9 +115,12 @@ def test_every_page_shows_it_as_typed(address: str, browser: Browser) -> None:
             assert not FAULT.search(text), name
 
 
-def test_every_link_with_a_hostile_id(address: str, browser: Browser) -> None:
+def test_every_link_with_a_hostile_id(hostile: Path, address: str, browser: Browser) -> None:
+    run, failed = (hostile / RUNS_FILE).read_text(encoding="utf-8").split()
+    runs = {"backtests": f"/backtest?run={run}&vs={failed},{IDS[2]}", "failed": f"/backtest?run={failed}",
+            "unknown run": f"/backtest?run={IDS[2]}&vs=../../../configs"}  # fmt: skip
     with hooked(browser, address) as page:
-        for name, path in LINKS.items():
+        for name, path in {**LINKS, **runs}.items():
             page.goto(f"{address}{path}&lang=en")
             quiet(page)
             text = opened(page)
