@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from selftune.cli_words import Voice
+from selftune.decision_lines import reasons_of
 from selftune.domain import GuardCheck, Reason, Target, WindowStat
 from selftune.picture import Picture
 from selftune.status import Seen, holding, stopped_by
@@ -130,17 +131,24 @@ def _changes(seen: Seen, voice: Voice) -> Iterator[str]:
 
 
 def _holds(p: Picture, voice: Voice) -> Iterator[str]:
-    found = [g for g in holding(p) if not _said_already(g)]
+    found = [Reason(g.code, g.reason.params) for g in holding(p) if not _said_already(g)]
+    found = found or _policy_waits(p)
     if not found:
         return
     yield ""
     yield voice.text("cli.status.holds")
     said: set[str] = set()
-    for g in found:
-        line = voice.sentence(Reason(g.code, g.reason.params))
+    for reason in found:
+        line = voice.sentence(reason)
         if line not in said:
             said.add(line)
             yield f"  · {line}"
+
+
+def _policy_waits(p: Picture) -> list[Reason]:
+    """Where no guard holds: why the policy itself keeps still, as it last said."""
+    last = p.life.last_said.get("explore")
+    return [] if last is None or last.act != "hold" else list(reasons_of(last.data.get("reasons")))
 
 
 def _said_already(g: GuardCheck) -> bool:

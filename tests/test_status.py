@@ -85,6 +85,16 @@ def test_an_open_change_is_shown_with_its_countdown() -> None:
     assert "1 steps from the proven 0.35" in text
 
 
+@pytest.mark.parametrize(("lang", "why"), [("en", "nothing to change"), ("ko", "목표")])
+def test_where_no_guard_holds_the_screen_says_why_the_policy_keeps_still(lang: str, why: str) -> None:
+    wide = {"targets.phase_diff.max": 0.5, "targets.risk_band.max": 0.9, "targets.creative_band.min": 0.01}
+    r = rehearsal(wide)
+    r.run(600)
+    assert r.ledger.read().decisions[-1].data["reasons"][0]["code"] == "hold.targets_met"
+    lines = screen(of_root(r.root), Voice(lang=lang))
+    assert why in lines[-1] and lines[-1].startswith("  · ")
+
+
 def test_a_loan_is_shown_only_while_it_runs(root: Path) -> None:
     assert look(root).status["armed"] is None
 
