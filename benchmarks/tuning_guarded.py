@@ -5,7 +5,7 @@
 The same responses as in tuning_plants.py, sampled five times a second with lag and noise, under
 `Rehearsal`: the loop's own decide and commit on a fake clock. A cycle is 180 s, the pace of its steps.
 A confirmation is false if neither the true score nor half of any weighted metric's `good` was gained on the
-anchor it replaced (`equal` and `anchor_unsafe` prove nothing and are listed, not counted); where no rule does
+anchor it replaced (`kept`, `equal` and `anchor_unsafe` prove nothing and are listed, not counted); where no rule does
 anything all are false. The loop wakes every 5 s at the earliest; a real one wakes each second.
 """
 
@@ -33,13 +33,17 @@ from selftune.simulate import Plant
 CYCLE_S, WAKE_S, DRIFT_S = 180.0, 5.0, 1800.0
 START_MS = 1_763_800_000_000
 NOISY = 3.0  # times the noise: a step is then 1-2 standard errors of one window's difference
+FAR = 0.3  # of the target's scale: hard limits of the noisy plants lie beyond what noise alone reaches
 PROOFS = ("confirm/improved", "confirm/restore")
 
 
 def _noisier(maker: Maker) -> Maker:
     def made(dice: np.random.Generator) -> TuningPlant:
         plant = maker(dice)
-        return replace(plant, noise={m: NOISY * sd for m, sd in plant.noise.items()})
+        far = {f"safety.hard.{m}.max": limit.max + FAR * plant.settings.targets[m].scale
+               for m, limit in plant.settings.hard.items() if limit.max is not None}  # fmt: skip
+        noise = {m: NOISY * sd for m, sd in plant.noise.items()}
+        return replace(plant, text=edit(plant.text, far), noise=noise)
 
     return made
 
@@ -133,7 +137,9 @@ class Watcher:
             if act.act == "confirm":
                 self._ended(f"confirm/{act.data['basis']}", dict(act.data["anchor"]), cycle)
             elif act.act == "restore":
-                self._ended("confirm/restore", dict(life.values), cycle)
+                self._ended(
+                    f"confirm/{'restore' if act.data['proven'] else 'kept'}", dict(life.values), cycle
+                )
             elif act.act == "return" and act.write and act.data.get("scope") == "excursion":
                 t.undone[str(act.data["cause"])] += 1
             elif act.act == "look" and act.kind == "verdict" and act.data["result"] == "stay":
