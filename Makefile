@@ -37,10 +37,12 @@ BENCH_LEDGER := --seconds 1
 BENCH_HARM := --quick
 BENCH_BACKTEST := --quick
 BENCH_DASHBOARD := --quick
-BENCH_GUARDED := --seeds 2 --cycles 30
+BENCH_TUNING := --quick
+BENCH_GUARDED := --quick
 else
 BENCH_DELTA := --events 120
-BENCH_GUARDED := --seeds 4 --cycles 100
+BENCH_TUNING := --seeds 4 --pooled
+BENCH_GUARDED := --seeds 2 --cycles 100
 endif
 
 bench: .venv/ready-bench
@@ -48,7 +50,8 @@ bench: .venv/ready-bench
 	$(PY) -m benchmarks.loop $(BENCH_LOOP)
 	$(PY) -m benchmarks.ledger $(BENCH_LEDGER)
 	$(PY) -m benchmarks.harm $(BENCH_HARM)
-	$(PY) -m benchmarks.guarded $(BENCH_GUARDED)
+	$(PY) -m benchmarks.tuning $(BENCH_TUNING)
+	$(PY) -m benchmarks.tuning --guarded $(BENCH_GUARDED)
 	$(PY) -m benchmarks.backtest $(BENCH_BACKTEST)
 	$(PY) -m benchmarks.dashboard $(BENCH_DASHBOARD)
 

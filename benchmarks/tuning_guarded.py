@@ -5,8 +5,8 @@
 The same responses as in tuning_plants.py, sampled five times a second with lag and noise, under
 `Rehearsal`: the loop's own decide and commit on a fake clock. A cycle is 180 s, the pace of its steps.
 A confirmation is false if neither the true score nor half of any weighted metric's `good` was gained on the
-anchor it replaced (`kept`, `equal` and `anchor_unsafe` prove nothing and are listed, not counted); where no rule does
-anything all are false. The loop wakes every 5 s at the earliest; a real one wakes each second.
+anchor it replaced (`kept`, `equal` and `anchor_unsafe` prove nothing and are listed, not counted); where no
+rule does anything all are false. The loop wakes every 5 s at the earliest; a real one wakes each second.
 """
 
 from __future__ import annotations

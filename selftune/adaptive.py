@@ -27,6 +27,7 @@ FRESH, BLOCK = 12, 6  # the newest windows stand alone, older ones at equal valu
 CYCLE_OF_WINDOW = 4 / 3  # the model's cycle is 120 s at a window of 90 s
 PRIOR_SLOPE = 0.03  # a full range in the configured direction; weak on purpose: data overrule it
 OPTIMISM, OPTIMISM_START, OPTIMISM_CYCLES = 0.35, 0.65, 25.0
+FALL_FREE, FALL = 0.02, 0.05  # score below its best: what is no news, what makes all worth trying again
 STEP_COST, ACT_GAIN = 0.0015, 0.006
 P_HARD, P_EMERGENCY = 0.02, 0.25
 HARD_MARGIN = 0.01  # of the target's scale, or of the limit's size
@@ -253,7 +254,25 @@ class Choice:
 
     @cached_property
     def optimism(self) -> float:
-        return OPTIMISM + OPTIMISM_START * float(np.exp(-self.model.segment_age / OPTIMISM_CYCLES))
+        young = float(np.exp(-self.model.segment_age / OPTIMISM_CYCLES))
+        return OPTIMISM + OPTIMISM_START * max(young, min(1.0, self.fallen / FALL))
+
+    @cached_property
+    def fallen(self) -> float:
+        """How far the score lies below its best of this segment, beyond what chance and a try explain."""
+        s = self.state.settings
+        here = self.model.windows.segment == self.model.now[1]
+        scores = [
+            objective_score(s, {m: w.stats[m].mean for m in self.metrics})
+            for w, mine in zip(self.seen, here, strict=True)
+            if mine
+        ]
+        known = [x for x in scores if x is not None]
+        if len(known) < 3:
+            return 0.0
+        runs = np.convolve(known, np.ones(3) / 3, mode="valid")
+        e, _ = self.score(self.here[None, :])
+        return max(0.0, float(runs.max() - e[0]) - FALL_FREE)
 
     def worth(self, x: Floats) -> Floats:
         """Optimistic score less the cost of the way there; -inf where a hard limit may break."""

@@ -104,6 +104,7 @@ def test_what_is_no_worse_is_kept_and_not_called_better(story: Story) -> None:
     event = key_of(story)
     story.at(3000).confirm("equal")
     assert mark_of(story, event) is Mark.KEPT
+    assert codes_of(story, event)[0] == "ended.kept"
 
 
 def test_harm_that_went_back(story: Story) -> None:
