@@ -277,11 +277,11 @@ def _why(change: Change | None, mark: Mark, judged: Decision | None, index: _Ind
 
     "Confirmed, because it is too early to say" is what a reader would see otherwise.
     """
-    own = {Mark.CONFIRMED: Verdict.IMPROVED, Mark.ROLLED_BACK: Verdict.WORSENED}.get(mark)
-    end = index.ending.get(change.id) if change is not None and own is not change.verdict else None
+    end = index.ending.get(change.id) if change is not None else None
     if mark is Mark.KEPT and end is not None:
         return (Reason("ended.kept"), *reasons_of(end.data.get("reasons")))
-    if own is None or end is None:
+    own = {Mark.CONFIRMED: Verdict.IMPROVED, Mark.ROLLED_BACK: Verdict.WORSENED}.get(mark)
+    if own is None or end is None or change is None or own is change.verdict:
         return reasons_of(judged.data.get("reasons")) if judged else ()
     why = reasons_of(end.data.get("reasons"))
     if end.act == "look":
