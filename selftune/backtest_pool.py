@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -59,6 +60,7 @@ def pool(workers: int | None = None) -> Iterator[Executor]:
 def _settle(parent: int) -> None:
     os.environ[lifeline.PARENT] = str(parent)
     lifeline.tie()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started us, who then ends us
     if hasattr(os, "nice"):
         os.nice(max(0, KIND - os.nice(0)))
 

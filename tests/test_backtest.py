@@ -259,6 +259,31 @@ def test_gaps_torn_rows_and_a_clock_set_back_do_no_harm(root: Path) -> None:
     assert bool((np.diff(ts) > 0).all())
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "rule_ts,actor,rule,old,new,pre_s,post_s,d_phase,d_entropy,d_creative,d_risk,opts_iqr,opts_ema,ema_alpha",
+        "rule_ts,actor,rule,old,new,pre_phase,post_phase,d_phase,pre_risk,post_risk,d_risk",
+        "what,is,this",
+    ],
+)
+def test_effects_of_any_header_change_nothing(root: Path, header: str) -> None:
+    """What a change did is measured anew; whoever wrote the effects file, in whatever form."""
+    before = run(root, asked(root))
+    cells = ",".join(["2026-09-21T22:00:00+09:00", "kim", "risk_max"] + ["0.1"] * (header.count(",") - 2))
+    (root / "logs" / "rules_effects.csv").write_text(f"{header}\n{cells}\n")
+    assert run(root, asked(root)).as_json() == before.as_json()
+
+
+def test_the_familys_history_without_old_values_is_enough(root: Path) -> None:
+    path = root / "controls" / "rules_history.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({k: v for k, v in x.items() if k != "old"}) + "\n" for x in lines))
+    found = run(root, asked(root))
+    assert found.events == len(MOVES)
+    assert found.outcomes[0].score is not None
+
+
 def test_a_header_in_mid_file_holds_for_what_follows(root: Path) -> None:
     """The columns change their order half way: the values stay with their names."""
     settings = parse(SHIPPED.read_bytes())
