@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from selftune.backtest_request import Baseline, Candidate, Request
-from selftune.backtest_score import Ledger
+from selftune.backtest_score import Who
 from selftune.config import edit, parse
 from selftune.domain import PolicyName
 from selftune.settings import Settings
@@ -21,7 +21,7 @@ POLICY_OF = {Baseline.NONE: PolicyName.NONE, Baseline.HEURISTIC: PolicyName.HEUR
 class Entry:
     """One candidate or baseline, ready to run. `given`: its settings as they stand; `settings`: as run."""
 
-    who: Ledger
+    who: Who
     raw: bytes
     settings: Settings
 
@@ -41,7 +41,7 @@ def entry(c: Candidate, role: str, *, live: bool = False) -> Entry:
     """The candidate with its settings as they are run. Raises: SettingsError."""
     assert c.text is not None, "prepare() gave it one"
     raw, settings = variant(c.text, policy=c.policy, live=live)
-    who = Ledger(name=c.name, role=role, policy=settings.policy.value, config=parse(c.text).digest)
+    who = Who(name=c.name, role=role, policy=settings.policy.value, config=parse(c.text).digest)
     return Entry(who=who, raw=raw, settings=settings)
 
 

@@ -203,7 +203,7 @@ def gain_at(seen: Seen, i: int, place: Place) -> tuple[float, float]:
 
 # ----------------------------------------------------------------------------- the outcome
 @dataclass(frozen=True, kw_only=True)
-class Ledger:
+class Who:
     """Who is judged: the name and role to show, and the settings' digest."""
 
     name: str
@@ -212,7 +212,7 @@ class Ledger:
     config: str
 
 
-def outcome(who: Ledger, seen: Seen, story: Story, still: Choices) -> Outcome:
+def outcome(who: Who, seen: Seen, story: Story, still: Choices) -> Outcome:
     """The outcome of one replay. `still`: the choices of doing nothing."""
     made = choices(seen, story.wanted)
     share = float(made.known.mean()) if len(seen) else 0.0
@@ -347,4 +347,4 @@ def unsupported(seen: Seen, made: Choices) -> tuple[Stretch, ...]:
     return tuple(Stretch(from_ms=a, to_ms=b) for a, b in sorted(long))
 
 
-__all__ = ["Choices", "Ledger", "Seen", "choices", "outcome", "seen_windows"]
+__all__ = ["Choices", "Seen", "Who", "choices", "outcome", "seen_windows"]

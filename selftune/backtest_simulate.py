@@ -43,7 +43,7 @@ from selftune.backtest_result import (
 from selftune.backtest_score import (
     BUCKETS,
     STRETCH_S,
-    Ledger,
+    Who,
     all_quiet,
     tripped,
 )
@@ -206,7 +206,7 @@ def _all(
             else None
         )
         if extra is not None:
-            who = Ledger(name=b.value, role=b.value, policy=b.value, config=found[0].who.config)
+            who = Who(name=b.value, role=b.value, policy=b.value, config=found[0].who.config)
             calm = _lives(nobody, found[0].settings, base)
             outcomes.append(_outcome(who, extra, calm, nobody[0], request))
     say(1.0)
@@ -341,7 +341,7 @@ def scores(settings: Settings, means: Floats, names: Sequence[str] = ()) -> Floa
     return out
 
 
-def _outcome(who: Ledger, mine: Lives, still: Lives, calm: Lived, request: Request) -> Outcome:
+def _outcome(who: Who, mine: Lives, still: Lives, calm: Lived, request: Request) -> Outcome:
     share = float(mine.known.mean()) if mine.known.size else 0.0
     support = support_of(share) if np.isfinite(mine.score).any() else Support.NONE
     told = support is not Support.NONE
