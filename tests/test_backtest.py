@@ -46,7 +46,8 @@ def make(
     """A data root whose system is the plant, with these rule changes (second, rule, old, new)."""
     for folder in ("configs", "controls", "logs"):
         (root / folder).mkdir(parents=True)
-    shutil.copy(SHIPPED, root / "configs" / "self_tuning.yaml")
+    text = edit(SHIPPED.read_text(encoding="utf-8"), {"strategy.policy": "heuristic"})  # whole steps of lr
+    (root / "configs" / "self_tuning.yaml").write_text(text, encoding="utf-8")
     changes = [(START + s * 1000, rule, new) for s, rule, _, new in moves]
     rows = Plant(3, seed_plant(), start_ms=START).run({}, round(hours * 18_000), changes=changes)
     MetricsFile(root / "logs" / "metrics.csv", seed_plant(), ZONE).append(rows)
