@@ -6,6 +6,7 @@ Used by the pages and the report alike, so that both say the same. No Streamlit;
 from __future__ import annotations
 
 from html import escape
+from math import isfinite
 from urllib.parse import quote
 
 from selftune.cards import CardState, SuggestionCard
@@ -26,8 +27,11 @@ VERDICT_MARK = {
 
 
 def figure(value: float | None) -> str:
-    """A rule's value without trailing zeros: '0.33'."""
-    return number(value, 6).rstrip("0").rstrip(".") if value is not None else "–"
+    """A rule's value in full, without trailing zeros: '0.33', '40', '1,250.5'."""
+    if value is None or not isfinite(value):
+        return "–"
+    text = f"{value:,.6f}".rstrip("0").rstrip(".").replace("-", "−")
+    return "0" if text == "−0" else text
 
 
 def card_head(card: SuggestionCard, say: Say) -> str:

@@ -38,7 +38,7 @@ FIGURES_S = 5
 BRIGHT = (
     ".stApp [data-testid=stBaseButton-primary]",
     ".stApp [data-testid=stBaseButton-primaryFormSubmit]",
-    ".stApp [data-baseweb=tag] *",
+    ".stApp [data-tag] *",
 )
 CODES = frozenset({"id"})  # columns that are compared, never shown
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from selftune.card_text import figure
 from selftune.cards import CardState, board, card_by_id, score_points, standing_cards
 from selftune.cards import Expected as Forecast
 from selftune.cycle import plan_of
@@ -277,3 +278,13 @@ def test_reasons_keep_their_numbers() -> None:
     assert reasons_of([{"code": "guard.pace", "params": {"limit": 180}}, {"code": "x"}]) == (
         Reason("guard.pace", {"limit": 180}), Reason("x", {})
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.33, "0.33"), (40.0, "40"), (120.0, "120"), (12.35, "12.35"), (1250.5, "1,250.5"), (-0.02, "−0.02"),
+     (0.0, "0"), (None, "–"), (float("nan"), "–"), (0.000001, "0.000001")],
+)  # fmt: skip
+def test_a_rules_value_is_shown_in_full(value: float | None, shown: str) -> None:
+    """A whole number keeps its zeros: a limit of 40 is not one of 4."""
+    assert figure(value) == shown

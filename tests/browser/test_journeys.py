@@ -123,6 +123,7 @@ LOOKS = [
     *zip(PATHS, ("light", "dark") * len(PATHS), strict=False),
     ("suggestions", "dark"),
     ("targets", "dark"),
+    ("backtest", "dark"),
 ]
 
 
