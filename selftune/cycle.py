@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from selftune import excursion, hands, watch
+from selftune.decision_lines import keys_of
 from selftune.domain import GuardCheck, Hold, Proposal, Reason
 from selftune.guards import check_rule, check_step, loan_room, pace_s
 from selftune.lifecycle import Suggestion, channel
@@ -126,7 +127,7 @@ def back_waits(p: Picture) -> tuple[GuardCheck, ...]:
             found += [
                 GuardCheck(code="guard.back_waits", passed=False, observed="proposed", limit="decided",
                            unit="", rule=last[key], until_ms=until_ms)
-                for key in d.data.get("reverts") or () if key in last
+                for key in keys_of(d.data.get("reverts")) if key in last
             ]  # fmt: skip
     return tuple(found)
 
