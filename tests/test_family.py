@@ -177,6 +177,13 @@ def test_the_demo_does_not_write_into_a_root_that_it_did_not_make(run: Any, fami
     assert (demo / "logs" / "metrics.csv").read_bytes() == before
 
 
+def test_accounts_and_the_backtest_answer(run: Any, family: Path) -> None:
+    assert run("users", "list").code == 0
+    said = run("backtest", "--json")
+    assert said.code == 0, said.err
+    assert [c["name"] for c in said.json["candidates"]]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("language", ["ko", "en"])
 @pytest.mark.parametrize(
