@@ -19,11 +19,11 @@ from selftune.config import parse
 if TYPE_CHECKING:
     from examples.live_service.story import Story
 
-PRACTICE_S, SHIFT_S, FOLLOWED_S, LOAN_END_S = 90.0, 400.0, 750.0, 1000.0
+PRACTICE_S, SHIFT_S, FOLLOWED_S, LOAN_END_S = 90.0, 430.0, 750.0, 1000.0
 LAST_S = 90.0  # what counts as the end of a stretch
 LOAD = {"rate": 60.0, "shift_at": SHIFT_S, "shift_rate": 120.0}  # requests a second
 RULE = "cache_ttl_s"
-WORSE, FORBIDDEN = 3.6, 6.2  # what somebody sets by hand: answers too old for the target; far too old
+WORSE, FORBIDDEN = 2.6, 6.2  # what somebody sets by hand: answers too old for the target; far too old
 HARD_WITHIN_S = 25.0  # the answers must grow old first, then the mean of some seconds must be beyond
 OPERATOR, REVIEWER, SOMEBODY = "kim", "lee", "park"
 PEOPLE = {OPERATOR: "operator", REVIEWER: "reviewer"}  # park has a shell, and no account
