@@ -153,7 +153,8 @@ class Pages:
         """The form; for somebody who is signed in, who they are and the way out."""
         query = request.query_params
         book = self.desk.book.look()
-        notice = Notice(query["why"]) if query.get("why") in set(Notice) else None
+        # what else the page can say is said only to whom it happened, never because an address asks for it
+        notice = Notice(query["why"]) if query.get("why") in sign_in_page.QUIET else None
         if book.accounts is None:
             notice = Notice.BROKEN
         elif book.none_yet:

@@ -41,7 +41,7 @@ class Notice(StrEnum):
     SETUP = "setup"  # the provider is not set up
 
 
-_QUIET = (Notice.OUT, Notice.ENDED)  # said, but not as an error
+QUIET = (Notice.OUT, Notice.ENDED)  # said, but not as an error
 
 _STYLE = """
 :root{color-scheme:light dark;--bg:#fff;--card:#f3f5f7;--text:#1b2026;--line:#8f9aa5;--main:#005f99;
@@ -179,7 +179,7 @@ def _notice(
     if notice is Notice.BROKEN and problems:
         where = problems[0]
         text += " " + say("signin.broken_where", file=where.file, line=where.line)
-    kind, role = ("notice", "status") if notice in _QUIET else ("notice bad", "alert")
+    kind, role = ("notice", "status") if notice in QUIET else ("notice bad", "alert")
     return f'<p class="{kind}" role="{role}">{text}</p>'
 
 
