@@ -12,6 +12,7 @@ from argon2 import PasswordHasher
 from selftune import passwords
 from selftune.account_book import AccountBook
 from selftune.accounts import USERS_FILE, Account, Accounts, render
+from selftune.address import client_behind
 from selftune.backoff import FIRST_S, LONGEST_S, TRIES, TRIES_OF_ADDRESS, Backoff
 from selftune.domain import LockHeld, Role
 from selftune.reception import RECORDS, Outcome, Reception
@@ -97,6 +98,31 @@ def test_one_person_cannot_fill_the_memory(time: Time) -> None:
 
 
 # ----------------------------------------------------------------------------- back-off
+@pytest.mark.parametrize(
+    ("forwarded", "asks"),
+    [
+        ("1.1.1.1, 9.9.9.9", "9.9.9.9"),
+        ("9.9.9.9:50123", "9.9.9.9"),
+        ("[2001:db8::1]:50123", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("9.9.9.9, 10.0.0.5", "9.9.9.9"),
+        ("9.9.9.9, ::ffff:10.0.0.5", "9.9.9.9"),
+        ("", "10.0.0.5"),
+    ],
+)
+def test_who_asks_behind_a_listed_proxy(forwarded: str, asks: str) -> None:
+    for peer in ("10.0.0.5", "::ffff:10.0.0.5"):  # as a server bound to `::` meets the same proxy
+        found = client_behind(peer, forwarded, ["10.0.0.0/24"])
+        assert found == (peer if asks == "10.0.0.5" else asks)
+
+
+def test_a_server_for_both_kinds_of_address_counts_each_machine_for_itself() -> None:
+    backoff = Backoff(None, clock=Time().wall)
+    assert fail(backoff, TRIES, address="::ffff:10.0.0.1") == FIRST_S
+    assert backoff.wait_s("kim", "10.0.0.1") == FIRST_S
+    assert backoff.wait_s("kim", "::ffff:10.0.0.2") == 0
+
+
 def fail(backoff: Backoff, n: int, name: str = "kim", address: str = "10.0.0.1") -> float:
     waits = [backoff.failed(name, address) for _ in range(n)]
     return waits[-1]
