@@ -8,11 +8,14 @@ their session alive. Plain ASGI.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from google.protobuf.message import DecodeError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.proto.BackMsg_pb2 import BackMsg
+
+log = logging.getLogger("selftune.sockets")
 
 LOOK_S = 1.0
 ENDED = 4401  # of the codes that are free for applications; like HTTP's 401
@@ -79,8 +82,11 @@ class WatchedSocket:
             watch.cancel()
 
     async def _watch(self, send: Send) -> None:
-        while self.still():
-            await asyncio.sleep(self.look_s)
+        try:
+            while self.still():
+                await asyncio.sleep(self.look_s)
+        except Exception:  # who cannot be asked about is nobody: a page without a watch would stay for ever
+            log.exception("who looks could not be asked; the page is closed")
         self._over.set()
         await send({"type": "websocket.close", "code": ENDED})
 

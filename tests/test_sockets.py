@@ -115,3 +115,19 @@ def test_a_flood_of_messages_does_not_keep_it_open() -> None:
         assert wire.to_browser[-1]["type"] == "websocket.close"
 
     run(go())
+
+
+def test_when_nobody_can_tell_whether_it_is_still_so_the_page_is_closed() -> None:
+    async def go() -> None:
+        wire = Wire()
+
+        def unknown() -> bool:
+            raise OSError("the disk is gone")
+
+        served = WatchedSocket(unknown, wire.acted, look_s=LOOK_S).serve(
+            wire.app, {}, wire.receive, wire.send
+        )
+        await asyncio.wait_for(served, 5)
+        assert wire.to_browser == [{"type": "websocket.close", "code": ENDED}]
+
+    run(go())
