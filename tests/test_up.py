@@ -226,3 +226,18 @@ def test_up_says_who_can_come_in_and_how_safely(root: Path, monkeypatch: pytest.
     assert said(host="0.0.0.0") == []
     (root / "configs" / "users.yaml").write_text("accounts: [", encoding="utf-8")
     assert said(role=Role.OPERATOR) == ["up.role_ignored"]
+
+
+_PRINTED = """
+from streamlit import config, net_util
+from streamlit.web import bootstrap
+asked = []
+net_util.get_external_ip = lambda: asked.append(1)
+config.get_config_options(options_from_flags={"server.address": "0.0.0.0", "server.headless": True})
+bootstrap._print_url(False)
+raise SystemExit(3 if asked else 0)
+"""
+
+
+def test_bound_to_every_address_it_asks_nobody_on_the_internet_for_ours() -> None:
+    assert subprocess.run([sys.executable, "-c", _PRINTED], cwd=CHECKOUT, check=False).returncode == 0
