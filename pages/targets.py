@@ -362,7 +362,7 @@ def save(work: Work, why: str, say: Say) -> None:
                 root, work.base, work.changes or {}, actor=visitor.name, role=visitor.role, why=why,
                 restores=work.restores,
             ),
-            role=visitor.role,
+            role=deskwork.role_of(visitor),
         )  # fmt: skip
     except Conflict as moved:
         go(replace(work, conflict=True, theirs=moved.theirs))

@@ -81,17 +81,17 @@ def act(action: Action, wanted: Callable[[Picture, str], tuple[Act, ...]], say: 
     `wanted(picture, actor)` gives the acts. The identity and the role are those of this very moment.
     """
     done = told(say, lambda who: office().act(
-        action, lambda p: wanted(p, who.name), actor=who.name, role=_role_of(who)
+        action, lambda p: wanted(p, who.name), actor=who.name, role=role_of(who)
     ))  # fmt: skip
     return done is not None
 
 
 def through(action: Action, work: Callable[[Root, Visitor], T], say: Say) -> T | None:
     """What `work` gives with the shared root; None when it was refused, with the reasons on the page."""
-    return told(say, lambda who: office().through(action, lambda root: work(root, who), role=_role_of(who)))
+    return told(say, lambda who: office().through(action, lambda root: work(root, who), role=role_of(who)))
 
 
-def _role_of(who: Visitor) -> Callable[[], Role]:
+def role_of(who: Visitor) -> Callable[[], Role]:
     """Asked in the core at the write: this very person's role then. Raises: Refused when they are out."""
 
     def now() -> Role:
