@@ -8,8 +8,7 @@ once, at the start: a half-saved settings file opens no door.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -67,13 +66,22 @@ def host_name(authority: str | None) -> str | None:
     return parts.hostname.lower().rstrip(".") if parts.hostname else None
 
 
-def cookie(headers: Headers, name: str) -> str:
-    """The value of a cookie; '' without one, and for a header that is none."""
+def authority_of(origin: str) -> str | None:
+    """The lower-case name and port in an Origin header; None when it is no address."""
     try:
-        found = SimpleCookie(headers.get("cookie", "")).get(name)
-    except CookieError:
-        return ""
-    return found.value if found is not None else ""
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # as 'http://[': an address that begins and never ends
+        return None
+
+
+def cookie(headers: Headers, name: str) -> str:
+    """The value of a cookie of ours; '' without one.
+
+    Other programs of this host may have left what Python's own reader gives up at, or one of the same name
+    for a wider path: browsers send the nearest first.
+    """
+    pairs = (part.partition("=") for part in headers.get("cookie", "").split(";"))
+    return next((value.strip().strip('"') for key, _, value in pairs if key.strip() == name), "")
 
 
 # ------------------------------------------------------------------------------- without accounts
@@ -82,7 +90,8 @@ class OpenDoor:
     """Identity without accounts: the role that `up --role` gave, for people at this machine only.
 
     `address` is what the server is bound to. Every doubt (another machine, a proxy in between, a
-    foreign Host) makes the visitor a viewer where everybody may look, and nobody elsewhere.
+    foreign Host or Origin) makes the visitor a viewer where everybody may look, and nobody elsewhere.
+    A proxy may say nothing of itself and ask for us as `localhost`: the Origin is then what tells.
     `demo`: of the demo's root, where everybody at this machine may choose a role.
     """
 
@@ -99,7 +108,8 @@ class OpenDoor:
         """Who this request is; None = nobody, and nothing is shown."""
         direct = not any(headers.get(h) for h in FORWARDED)
         at_this_machine = is_loopback(self.address) and direct and is_loopback(peer)
-        if at_this_machine and is_loopback(host_name(headers.get("host"))):
+        named = [headers.get("host"), *map(authority_of, headers.getlist("origin"))]
+        if at_this_machine and all(is_loopback(host_name(n)) for n in named):
             chosen = cookie(headers, DEMO_COOKIE) if self.demo else ""
             role = Role(chosen) if chosen in set(Role) else self.role
             return Visitor(name=role.value, role=role, way=Way.DEMO if self.demo else Way.OPEN)
@@ -219,7 +229,7 @@ def door(environ: Mapping[str, str], *, address: str | None, root: Path, note: N
     before = OpenDoor(role=_role(environ, demo=demo), address=address, public_view=g.public_view, demo=demo)
     book = AccountBook(root)
     if g.identity is Identity.OPEN:
-        return before
+        return before if book.look().none_yet else replace(before, role=Role.VIEWER, demo=False)
     if g.identity is Identity.PROXY:
         login = proxy_login(g.proxy.peers, g.proxy.user_header)
         return VouchedDoor(before=before, book=book, way=Way.PROXY, login=login)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 import uvicorn.config
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from selftune import sign_in
 from selftune.address import client_behind, is_loopback, listed
 from selftune.domain import Role
-from selftune.doors import Door, LocalDoor, OpenDoor, allowed_hosts, door, host_name
+from selftune.doors import Door, LocalDoor, OpenDoor, allowed_hosts, authority_of, door, host_name
 from selftune.oidc import ProviderAnswers
 from selftune.sign_in import LANGUAGE_COOKIE, LANGUAGES, safe_path
 from selftune.sockets import WatchedSocket
@@ -192,11 +192,8 @@ class HostGuard:
         origins = headers.getlist("origin")
         if len(origins) != 1:
             return bool(scope["type"] == "http" and not origins)
-        origin = origins[0]
-        return (
-            urlsplit(origin).netloc.lower() == hosts[0].lower()
-            or host_name(urlsplit(origin).netloc) in self.allowed()
-        )
+        origin = authority_of(origins[0])
+        return origin == hosts[0].lower() or host_name(origin) in self.allowed()
 
 
 class NoUploads:

@@ -20,8 +20,10 @@ from selftune.account_book import AccountBook
 from selftune.accounts import USERS_FILE, Account, Accounts, parse, render
 from selftune.backoff import TRIES, Backoff
 from selftune.domain import Role
+from selftune.doors import SESSION_COOKIE
 from selftune.reception import Reception
 from selftune.sessions import IDLE_S, Instant, Sessions
+from selftune.sign_in_page import Notice
 from selftune.view import Way
 from tests.test_web import HERE, Answer, Client, client
 from tests.test_web import door as door_of
@@ -240,6 +242,36 @@ def test_what_was_typed_comes_back_as_text(browser: Browser) -> None:
 @pytest.mark.parametrize("back", ["//evil.example", "https://evil.example/", "/\\evil.example", "x", ""])
 def test_no_link_leads_away(browser: Browser, back: str) -> None:
     assert browser.enter("김운영", PASSWORD, back=back).headers["location"] == "/"
+
+
+@pytest.mark.parametrize("why", [n.value for n in Notice])
+def test_an_address_makes_the_form_name_nobody(why: str, root: Path, browser: Browser) -> None:
+    """Who manages accounts is told to whom the provider proved, not to whoever asks for that sentence."""
+    put(root, kim(), kim(name="박관리", role=Role.ADMIN))
+    page = browser.get(f"/sign-in?why={why}").text
+    assert "박관리" not in page
+    assert ("notice" in page.partition("</style>")[2]) is (why in ("out", "ended"))
+
+
+OTHERS = ('prefs={"a":"b c"}', "a b=1", "names[0]=x", "stray", f"{SESSION_COOKIE}x=1")
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("before", [True, False])
+def test_the_cookies_of_other_programs_of_this_host_keep_nobody_out(
+    other: str, before: bool, browser: Browser
+) -> None:
+    browser.enter("김운영", PASSWORD)
+    mine = f"{SESSION_COOKIE}={browser.cookies[SESSION_COOKIE]}"
+    said = f"{other}; {mine}" if before else f"{mine};{other}"
+    assert browser.to.get("/echo", cookie=said).json()["role"] == "operator"
+
+
+def test_of_two_cookies_of_one_name_the_nearest_counts(browser: Browser) -> None:
+    """Browsers send the one of the longer path first; one of a wider path may be old, or somebody else's."""
+    browser.enter("김운영", PASSWORD)
+    said = f"{SESSION_COOKIE}={browser.cookies[SESSION_COOKIE]}; {SESSION_COOKIE}=another"
+    assert browser.to.get("/echo", cookie=said).json()["role"] == "operator"
 
 
 def test_unknown_and_wrong_look_alike(browser: Browser) -> None:
@@ -478,6 +510,14 @@ def test_open_is_for_this_machine_and_has_no_form(root: Path) -> None:
     assert c.get("/echo").json()["role"] == "viewer" and c.get("/sign-in").status == 404
     away = doors.door({}, address="0.0.0.0", root=root, note=lambda r: None)
     assert client(root, door=away, peer="10.0.0.7").get("/echo").status == 401
+
+
+def test_where_accounts_exist_no_role_is_given_by_up_whoever_is_recognised(root: Path) -> None:
+    settings(root, "identity: open")
+    as_operator = {"SELFTUNE_ROLE": "operator"}
+    assert client(root, door=door_of(root, as_operator)).get("/echo").json()["role"] == "operator"
+    put(root, kim())
+    assert client(root, door=door_of(root, as_operator)).get("/echo").json()["role"] == "viewer"
 
 
 def test_without_valid_settings_only_a_password_makes_somebody(root: Path) -> None:

@@ -153,6 +153,7 @@ def test_foreign_origin_is_refused(root: Path) -> None:
     assert c.post("/echo", origin="http://evil.example").status == 403
     assert c.post("/echo", origin="null").status == 403
     assert c.post("/echo", origin="http://127.0.0.1:9999").status == 403
+    assert c.post("/echo", origin="http://[").status == 403
     assert c.post("/echo", origin="http://127.0.0.1:8501").status == 200
 
 
@@ -251,6 +252,9 @@ def test_role_of_up_counts_at_this_machine_only(root: Path) -> None:
         assert role_seen(client(root, door=operator), **{header: "10.0.0.7"}) == "viewer", header
     named = client(root, door=operator, hosts=("tuning.example.org",))
     assert role_seen(named, host="tuning.example.org") == "viewer"
+    # a proxy on this machine that says nothing of itself and asks for us by our own address
+    behind = {"origin": "https://tuning.example.org"}
+    assert role_seen(named, **behind) == named.socket(behind).text == "viewer"
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "10.0.0.5", "", None])
