@@ -28,8 +28,10 @@ class Fold(EventFold):
     """Both halves: rule events and decisions, in the order of the story."""
 
     def decision(self, d: Decision) -> None:
-        if d.id in self.lost:
-            return  # nothing of it came true; it is listed as an orphan until it is abandoned
+        if d.id in self.lost:  # nothing of it came true; it is listed as an orphan until it is abandoned
+            if d.act == "restore":
+                self._never_restored()
+            return
         if d.kind in ("suggest", "cycle"):
             self._cycle(d)
         elif d.kind == "verdict":
@@ -129,7 +131,7 @@ class Fold(EventFold):
         proven = restored and d.data.get("proven") is not False  # older records do not say: proven
         if self.look is not None:
             ended = Phase.CONFIRMED if proven else Phase.KEPT if restored else Phase.ROLLED_BACK
-            self._end_steps(self.look.steps, ended)
+            self.looked = self._end_steps(self.look.steps, ended)
             if proven:
                 self._clear_harm(self.look.left)
         self.look = None
@@ -137,6 +139,11 @@ class Fold(EventFold):
             self.fruitless = 0
         elif not restored and d.data.get("cause") not in NOT_FRUITLESS:
             self._fruitless(d)
+
+    def _never_restored(self) -> None:
+        """The look before said "restore", but the values stayed at the anchor: its steps are gone."""
+        for step in self.looked:
+            self._put(replace(self.changes[step], ended=Phase.ROLLED_BACK))
 
     def _clear_harm(self, rules: Iterable[str]) -> None:
         """A confirmation ends the row of consecutive harms of its rules."""

@@ -57,6 +57,7 @@ class EventFold:
     lost: frozenset[str] = frozenset()  # decisions of which no intended event reached the history
     excursion: Excursion | None = None
     look: Look | None = None
+    looked: tuple[str, ...] = ()  # the steps that the newest end of a look ended
     harms: dict[str, list[int]] = field(default_factory=dict)
     pauses: dict[str, Pause] = field(default_factory=dict)
     bars: dict[tuple[str, int], Bar] = field(default_factory=dict)
@@ -154,11 +155,12 @@ class EventFold:
             if other.id != change.id and e.rule in other.rules:
                 self._put(replace(other, ended=ended))
 
-    def _end_steps(self, steps: Iterable[str], ended: Phase) -> None:
-        for step in steps:
-            c = self.changes.get(step)
-            if c is not None and c.ended is None:
-                self._put(replace(c, ended=ended))
+    def _end_steps(self, steps: Iterable[str], ended: Phase) -> tuple[str, ...]:
+        """Those of them that had not ended before."""
+        alive = tuple(s for s in steps if (c := self.changes.get(s)) is not None and c.ended is None)
+        for step in alive:
+            self._put(replace(self.changes[step], ended=ended))
+        return alive
 
     def _extend(self, change: Change) -> None:
         exc = self.excursion

@@ -64,7 +64,7 @@ def fold(decisions: Sequence[Decision], events: Sequence[RuleEvent], settings: S
             f.decision(entry)
     for rule in settings.rules.values():  # settings that move a bound clip the anchor
         f.anchor[rule.name] = rule.clip(f.anchor[rule.name])
-    f._shrink(Phase.CONFIRMED)
+    f._shrink(Phase.KEPT)  # an anchor that a bound moved onto the present values proves nothing of them
     return Life(
         values=f.values,
         anchor=f.anchor,

@@ -279,7 +279,10 @@ def _why(change: Change | None, mark: Mark, judged: Decision | None, index: _Ind
     """
     end = index.ending.get(change.id) if change is not None else None
     if mark is Mark.KEPT and end is not None:
-        return (Reason("ended.kept"), *reasons_of(end.data.get("reasons")))
+        unsafe = end.data.get("basis") == "anchor_unsafe"  # the way home was barred: nothing was compared
+        return (*(() if unsafe else (Reason("ended.kept"),)), *reasons_of(end.data.get("reasons")))
+    if mark is Mark.ROLLED_BACK and end is not None and _stays(end):
+        end = None  # it went back all the same, later or because the restoring line was never written
     own = {Mark.CONFIRMED: Verdict.IMPROVED, Mark.ROLLED_BACK: Verdict.WORSENED}.get(mark)
     if own is None or end is None or change is None or own is change.verdict:
         return reasons_of(judged.data.get("reasons")) if judged else ()
@@ -288,6 +291,11 @@ def _why(change: Change | None, mark: Mark, judged: Decision | None, index: _Ind
         return (Reason(f"ended.{end.data.get('result')}"), *(why if mark is Mark.ROLLED_BACK else ()))
     alone = len(_ended_by(end)) < 2
     return why if alone else (Reason(f"ended.{'returned' if end.act == 'return' else 'together'}"), *why)
+
+
+def _stays(end: Decision) -> bool:
+    """Whether this end of an excursion left, or was to leave, its values in force."""
+    return end.act == "confirm" or (end.act == "look" and end.data.get("result") == "restore")
 
 
 def _mark(e: RuleEvent, change: Change | None, verdict: Verdict | None, index: _Index) -> Mark:

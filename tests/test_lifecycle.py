@@ -163,6 +163,30 @@ def test_what_is_restored_without_proof_is_kept_but_not_confirmed(story: Story) 
     assert found.ended is Phase.KEPT
 
 
+def test_what_was_to_be_restored_and_never_was_is_not_confirmed(story: Story) -> None:
+    """A kill between the verdict and the line: the values stay at the anchor, whatever the verdict was."""
+    step = story.at(10).step("risk_max", 0.33)
+    story.verdict(step, "NEUTRAL")
+    story.at(300).look({"risk_max": 0.35})
+    story.at(390).say("verdict", "look", result="restore", left={"risk_max": 0.33}, proven=True)
+    story.say("cycle", "restore", {"risk_max": 0.33}, lost=True, cause="look")
+    found = story.life.change(step)
+    assert found is not None
+    assert (story.life.values["risk_max"], found.ended) == (0.35, Phase.ROLLED_BACK)
+
+
+def test_a_bound_that_moves_the_anchor_onto_the_present_value_confirms_nothing(story: Story) -> None:
+    story.verdict(story.at(10).step("risk_max", 0.37), "NEUTRAL")
+    story.at(300).look({"risk_max": 0.35})
+    story.at(390).look_over("restore")
+    step = story.at(600).step("risk_max", 0.35)
+    story.verdict(step, "NEUTRAL")
+    life = fold(story.decisions, story.events, settings_with(rules__risk_max__max=0.35))
+    found = life.change(step)
+    assert found is not None
+    assert (life.anchor["risk_max"], found.ended) == (0.35, Phase.KEPT)
+
+
 @pytest.mark.parametrize("basis", ["equal", "anchor_unsafe", "regime"])
 def test_what_moves_the_anchor_without_being_better_is_kept_not_confirmed(story: Story, basis: str) -> None:
     step = story.at(10).step("risk_max", 0.33)

@@ -107,6 +107,27 @@ def test_what_is_no_worse_is_kept_and_not_called_better(story: Story) -> None:
     assert codes_of(story, event)[0] == "ended.kept"
 
 
+def test_what_stays_because_home_is_not_safe_is_not_called_as_good_as_before(story: Story) -> None:
+    story.at(100).step("risk_max", 0.33)
+    event = key_of(story)
+    why = {"code": "confirm.anchor_unsafe", "params": {"observed": 0.2}}
+    story.at(3000).say("verdict", "confirm", basis="anchor_unsafe", anchor={"risk_max": 0.33},
+                       steps=["d1"], reasons=[why])  # fmt: skip
+    assert mark_of(story, event) is Mark.KEPT
+    assert codes_of(story, event) == ["confirm.anchor_unsafe"]
+
+
+def test_a_restoring_line_that_was_never_written_proves_nothing(story: Story) -> None:
+    step = story.at(100).step("risk_max", 0.33)
+    event = key_of(story)
+    story.verdict(step, "NEUTRAL", reasons=[{"code": "not_proven", "params": {}}])
+    story.at(300).look({"risk_max": 0.35})
+    story.at(390).say("verdict", "look", result="restore", left={"risk_max": 0.33}, steps=[step])
+    story.say("cycle", "restore", {"risk_max": 0.33}, lost=True, cause="look")
+    assert mark_of(story, event) is Mark.ROLLED_BACK
+    assert codes_of(story, event) == ["not_proven"]
+
+
 def test_harm_that_went_back(story: Story) -> None:
     story.at(100).harmed("risk_max", 0.33)
     assert mark_of(story, "e1") is Mark.ROLLED_BACK
