@@ -362,5 +362,7 @@ def _forget_old(root: Path) -> None:
     for folder in (*gone, *left):
         try:
             shutil.rmtree(folder)
+        except FileNotFoundError:
+            continue  # another start, or the run's own worker, was quicker
         except OSError as error:
             raise StorageError(f"{folder}: {error.strerror or error}") from error

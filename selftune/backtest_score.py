@@ -187,18 +187,22 @@ def choices(seen: Seen, wanted: Sequence[Wanted]) -> Choices:
         w = wanted[latest[i]] if latest[i] >= 0 else None
         place = seen.moved(i, w) if w is not None and w.rule is not None else None
         if place is not None:
-            gain[i], doubt[i] = gain_at(seen, i, place)
+            gain[i], doubt[i], _ = gain_at(seen, i, place)
     return Choices(score=seen.score + gain, gain=gain, doubt=doubt)
 
 
-def gain_at(seen: Seen, i: int, place: Place) -> tuple[float, float]:
-    """(score there less score here, its standard error) by the windows nearest to window i; NaN: none."""
+def gain_at(seen: Seen, i: int, place: Place) -> tuple[float, float, int]:
+    """(score there less score here, its standard error, degrees of freedom) by the windows nearest to i.
+
+    NaN where the record holds too few of either.
+    """
     there, here = seen.near(place, i), seen.near(seen.places[int(seen.place[i])], i)
     if len(there) < LEAST or len(here) < LEAST:
-        return np.nan, np.nan
+        return np.nan, np.nan, 0
     a, b = seen.score[there], seen.score[here]
-    spread = (np.var(a) * len(a) + np.var(b) * len(b)) / max(1, len(a) + len(b) - 2)
-    return float(a.mean() - b.mean()), float(np.sqrt(spread * (1 / len(a) + 1 / len(b))))
+    nu = len(a) + len(b) - 2
+    spread = (np.var(a) * len(a) + np.var(b) * len(b)) / nu
+    return float(a.mean() - b.mean()), float(np.sqrt(spread * (1 / len(a) + 1 / len(b)))), nu
 
 
 # ----------------------------------------------------------------------------- the outcome
@@ -222,7 +226,7 @@ def outcome(who: Who, seen: Seen, story: Story, still: Choices) -> Outcome:
     return Outcome(
         name=who.name, role=who.role, policy=who.policy, config=who.config,
         score=mean_of(made.score, made.doubt) if told else None,
-        gain=mean_of(made.gain, made.doubt) if told and who.role != "none" else None,
+        gain=mean_of(made.gain, made.doubt, least=-1.0) if told and who.role != "none" else None,
         support_share=share, support=support, changes=len(fresh), rollbacks=story.rollbacks,
         looks=story.looks, worst=worst(seen, made, still) if told else None,
         curve=curve(seen, made),
@@ -236,11 +240,11 @@ def _proposed(seen: Seen, w: Wanted) -> Proposed:
     assert w.rule is not None and w.reason is not None
     i = min(int(np.searchsorted(seen.start_ms, w.ts_ms)), len(seen) - 1)
     place = seen.moved(i, w) if i >= 0 else None
-    gain, doubt = gain_at(seen, i, place) if place is not None else (np.nan, np.nan)
+    gain, doubt, nu = gain_at(seen, i, place) if place is not None else (np.nan, np.nan, 0)
     followed = bool(np.isfinite(gain))
     return Proposed(
         ts_ms=w.ts_ms, rule=w.rule, old=w.old, new=w.new, reason=w.reason, followed=followed,
-        gain=_around_mean(gain, doubt, 2 * NEAREST - 2) if followed else None,
+        gain=_around_mean(gain, doubt, nu) if followed else None,
     )  # fmt: skip
 
 
@@ -254,10 +258,11 @@ def tripped(story: Story) -> tuple[Tripped, ...]:
 
 
 # ----------------------------------------------------------------------------- figures
-def mean_of(x: Floats, doubt: Floats | None = None) -> Interval | None:
+def mean_of(x: Floats, doubt: Floats | None = None, *, least: float = 0.0) -> Interval | None:
     """The mean of what is known with a 95 % interval from batch means: neighbours are alike.
 
-    `doubt`: standard error of each value; taken as one error that all of them share.
+    `doubt`: standard error of each value; taken as one error that all of them share. `least`: the lowest
+    value that there can be (the highest is 1); too few values leave everything possible.
     """
     ok = np.isfinite(x)
     known = x[ok]
@@ -266,7 +271,7 @@ def mean_of(x: Floats, doubt: Floats | None = None) -> Interval | None:
     batches = min(BATCHES, len(known) // 2)
     if batches < 2:
         return Interval(
-            mean=float(known.mean()), lo=min(0.0, float(known.min())), hi=max(1.0, float(known.max()))
+            mean=float(known.mean()), lo=least, hi=1.0
         )
     means = np.array([part.mean() for part in np.array_split(known, batches)])
     se = float(means.std(ddof=1) / np.sqrt(batches))

@@ -26,7 +26,7 @@ import numpy as np
 from selftune import __version__, cli_backtest, cli_check, cli_hands, cli_review, cli_users
 from selftune.catalogue import LANGUAGES
 from selftune.cli_status import screen
-from selftune.cli_words import Voice, utf8_streams, voice_for
+from selftune.cli_words import INTERRUPTED, Voice, utf8_streams, voice_for
 from selftune.demo import run_demo
 from selftune.domain import Proposal, Role, SelftuneError
 from selftune.files import read_small, replace
@@ -40,7 +40,6 @@ from selftune.sweep import SweepReport, sweep
 
 FAULTS = "logs/selftune-faults.log"
 FAULTS_BYTES = 1_000_000
-INTERRUPTED = 130
 LONGEST_S = 30 * 86_400.0  # of the demo: a month at 5 Hz is 700 MB
 NOT_FOUND, USAGE = 3, 2
 

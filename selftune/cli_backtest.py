@@ -18,7 +18,7 @@ from selftune.acting import iso
 from selftune.backtest_request import Baseline, Candidate, Mode, Request, Source
 from selftune.backtest_result import Interval, Outcome, Result, Support
 from selftune.cli_status import table
-from selftune.cli_words import Voice
+from selftune.cli_words import INTERRUPTED, Voice
 from selftune.config import SETTINGS_FILE, parse
 from selftune.domain import PolicyName, Problem, SettingsError
 from selftune.files import read_small
@@ -66,7 +66,11 @@ def run(path: Path, voice: Voice, a: argparse.Namespace) -> int:
     run_id = backtest_runs.prepare(path, request)
     whole = backtest_runs.request_of(path, run_id)
     zone = ZoneInfo(parse(whole.candidates[0].text or "").timezone)
-    result = backtest_job.carry_out(path, run_id, _progress(voice))
+    try:
+        result = backtest_job.carry_out(path, run_id, _progress(voice))
+    except backtest_runs.Cancelled:  # by somebody on the page
+        voice.say("backtest.cancelled_what")
+        return INTERRUPTED
     if a.json:
         voice.json(result.contract(lambda ms: iso(ms, zone)))
     else:

@@ -37,6 +37,7 @@ from selftune.wording import Catalogue, render, sentence, unsteered
 
 _HELD = {"loop.lock": "cli.loop_held", "demo.lock": "cli.demo_held"}
 SETTINGS_BYTES = 256 * 1024
+INTERRUPTED = 130  # exit code of what a person broke off
 DEFAULT_ZONE = "Asia/Seoul"
 _LANGUAGE_LINE = re.compile(rb"^language:\s*['\"]?(ko|en)\b", re.MULTILINE)
 _ZONE_LINE = re.compile(rb"^timezone:\s*['\"]?([\w/+-]+)", re.MULTILINE)

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from selftune import backtest_runs as runs
 from selftune.backtest_request import Candidate, Mode, Request, Source, is_id, of_json
 from selftune.backtest_runs import State
+from selftune.cli import FAULTS, main
+from selftune.cli_words import INTERRUPTED
 from selftune.demo import demo_root, run_demo
 from selftune.domain import InputError, SettingsError, UnknownId
 from selftune.ledger import mint_ulid
@@ -83,6 +85,36 @@ def test_what_a_killed_run_laid_down_and_the_oldest_runs_are_removed(
     runs.prepare(root, Request())
     assert runs.read(root, first) is None
     assert runs.read(root, second) is not None
+
+
+def test_two_starts_at_once_may_remove_the_same_old_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs.write_status(root, runs.prepare(root, Request()), runs.Status(state=State.FAILED))
+    runs.write_status(root, runs.prepare(root, Request()), runs.Status(state=State.FAILED))
+    monkeypatch.setattr(runs, "KEPT", 0)
+    remove = runs.shutil.rmtree
+
+    def too_late(folder: Path) -> None:
+        remove(folder)
+        remove(folder)
+
+    monkeypatch.setattr(runs.shutil, "rmtree", too_late)
+    assert runs.read(root, runs.prepare(root, Request())) is not None
+
+
+def test_a_run_of_the_shell_that_the_page_cancels_ends_in_words(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare = runs.prepare
+
+    def cancelled(at: Path, request: Request) -> str:
+        run_id = prepare(at, request)
+        assert runs.cancel(at, run_id)
+        return run_id
+
+    monkeypatch.setattr(runs, "prepare", cancelled)
+    assert main(["--root", str(root), "--lang", "en", "backtest"]) == INTERRUPTED
+    assert "cancel" in capsys.readouterr().err
+    assert not (root / FAULTS).exists()
 
 
 def test_a_cancelled_run_says_so(root: Path) -> None:
