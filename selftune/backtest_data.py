@@ -23,6 +23,7 @@ from selftune.domain import Decision, InputError, Problem, RuleEvent
 from selftune.intake import Intake
 from selftune.ledger import FileLedger
 from selftune.ranges import HEAD_BYTES, open_history
+from selftune.records import number
 from selftune.ring import Ring
 from selftune.rows import MAX_LINE, Header, RowParser, Rows
 from selftune.series import Floats, Int64s, Series
@@ -170,7 +171,8 @@ def _is_regime(d: Decision) -> bool:
 
 
 def _regime_ms(d: Decision) -> int:
-    return int(d.data.get("from_ms") or d.ts_ms)
+    said = number(d.data.get("from_ms"))
+    return d.ts_ms if said is None else int(said)
 
 
 def _nothing(samples: Samples, settings: Settings) -> None:

@@ -270,9 +270,7 @@ def mean_of(x: Floats, doubt: Floats | None = None, *, least: float = 0.0) -> In
         return None
     batches = min(BATCHES, len(known) // 2)
     if batches < 2:
-        return Interval(
-            mean=float(known.mean()), lo=least, hi=1.0
-        )
+        return Interval(mean=float(known.mean()), lo=least, hi=1.0)
     means = np.array([part.mean() for part in np.array_split(known, batches)])
     se = float(means.std(ddof=1) / np.sqrt(batches))
     shared = float(doubt[ok].mean()) if doubt is not None else 0.0

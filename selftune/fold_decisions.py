@@ -76,7 +76,8 @@ class Fold(EventFold):
     def _suggest(self, d: Decision) -> None:
         if d.act not in (None, "step", "suggest", "renew"):
             return
-        for n, p in enumerate(d.data.get("proposals") or ()):
+        proposals = d.data.get("proposals")
+        for n, p in enumerate(proposals if isinstance(proposals, list | tuple) else ()):
             if not (isinstance(p, Mapping) and _finite(p.get("old")) and _finite(p.get("new"))):
                 continue
             stands = d.data.get("stands")
@@ -108,7 +109,7 @@ class Fold(EventFold):
         elif d.act == "supersede" and change is not None:
             self._put(replace(change, ended=change.ended or Phase.SUPERSEDED, recorded=True))
         elif d.act == "reobserve" and change is not None:
-            start = int(d.data.get("from_ms") or change.window_from_ms)
+            start = round(_number(d.data.get("from_ms"))) or change.window_from_ms
             self._put(replace(change, window_from_ms=start, reobserved_at_ms=d.at_ms))
         elif d.act == "excursion" and self.excursion is not None:
             spent = d.data.get("spent", True)  # without enough quiet pairs nothing was tested
@@ -181,7 +182,7 @@ class Fold(EventFold):
 
     def _regime(self, d: Decision) -> None:
         self.regime += 1
-        self.regime_from_ms = int(d.data.get("from_ms") or d.ts_ms)
+        self.regime_from_ms = round(_number(d.data.get("from_ms"))) or d.ts_ms
         self.harms.clear()
         self.pauses = {r: p for r, p in self.pauses.items() if p.until_at_ms == inf}
         self.bars.clear()
@@ -192,7 +193,7 @@ class Fold(EventFold):
             self.look = replace(self.look, disturbed=True)
 
     def _harm(self, d: Decision, harm: Mapping[str, Any]) -> None:
-        rule, sign = str(harm.get("rule")), int(harm.get("sign") or 0)
+        rule, sign = str(harm.get("rule")), round(_number(harm.get("sign")))
         if rule not in self.settings.rules or sign == 0:
             return
         recent = [h for h in self.harms.get(rule, []) if d.at_ms - h <= HARM_MEMORY_S * 1000]
@@ -229,12 +230,17 @@ class Fold(EventFold):
         elif known is not None and d.act == "expire":
             self.suggestions[known.id] = replace(known, ended=Phase.EXPIRED)
         elif known is not None and d.act == "snooze":
-            until = d.at_ms + float(d.data.get("for_s") or 0) * 1000
+            until = d.at_ms + _number(d.data.get("for_s")) * 1000
             self.suggestions[known.id] = replace(known, ended=Phase.REJECTED, snoozed_until_at_ms=until)
 
 
 def _finite(x: object) -> bool:
     return isinstance(x, int | float) and not isinstance(x, bool) and -inf < x < inf
+
+
+def _number(x: object) -> float:
+    """The number that a record holds; 0 for anything else."""
+    return float(x) if isinstance(x, int | float) and _finite(x) else 0.0
 
 
 def channel(act: str | None, cause: object) -> str:

@@ -112,7 +112,8 @@ def _merged(decisions: Sequence[Decision], events: Sequence[RuleEvent]) -> list[
     floor = -1.0  # decisions keep their own file's order, whatever their stamps say
     for j, d in enumerate(decisions):
         if "after" in d.data:
-            at = float(index.get(d.data["after"], -1)) if d.data["after"] is not None else -1.0
+            after = d.data["after"]
+            at = float(index.get(after, -1)) if isinstance(after, str) else -1.0
         else:
             at = float(bisect_right(seen_at, d.at_ms) - 1)
         floor = max(floor, at)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import inf
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from selftune.acts import harm_of
-from selftune.domain import Decision, Origin, Phase, RuleEvent, Verdict
+from selftune.domain import Decision, Mode, Origin, Phase, RuleEvent, Verdict
 from selftune.lifecycle import BAR_MAX_S, ChangeKind, fold
 from tests.stage import Story, ms, settings_with
 
@@ -521,6 +522,19 @@ def test_a_decision_that_never_arrived_has_done_nothing(story: Story) -> None:
     assert found.ended is None, "the step is still in force, so it is still to be undone"
     assert life.excursion is not None
     assert (life.bars, life.fruitless) == ((), 0)
+
+
+@pytest.mark.parametrize("junk", ["x", [], {}, None, True, 1e400])
+def test_a_record_with_junk_in_its_fields_breaks_nothing(story: Story, junk: Any) -> None:
+    step = story.at(10).step("risk_max", 0.33)
+    story.say("verdict", "reobserve", change=step, from_ms=junk)
+    story.say("verdict", "regime", from_ms=junk)
+    story.say("cycle", "hold", harm={"rule": "risk_max", "sign": junk, "anchor": junk})
+    made = story.suggest("risk_max", 0.31)
+    story.say("manual", "snooze", of=made, for_s=junk)
+    story.say("cycle", None, mode=Mode.DRY_RUN, proposals=junk)
+    story.decisions.append(replace(story.decisions[-1], id="odd", data={"after": junk}))
+    assert story.life.values["risk_max"] == 0.33
 
 
 # ----------------------------------------------------------------------------- suggestions
