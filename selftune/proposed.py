@@ -105,7 +105,10 @@ def wanted(p: Picture) -> Act | None:
 
 
 def _same(d: Decision, act: Act) -> bool:
-    said = {(str(x.get("rule")), number_of(x.get("old")), number_of(x.get("new"))) for x in objects(d.data.get("would"))}
+    said = {
+        (str(x.get("rule")), number_of(x.get("old")), number_of(x.get("new")))
+        for x in objects(d.data.get("would"))
+    }
     return said == {(m.rule, m.old, m.new) for m in act.moves}
 
 
