@@ -226,7 +226,7 @@ def door(environ: Mapping[str, str], *, address: str | None, root: Path, note: N
     """
     g = governance(root)
     demo = is_demo(root)
-    before = OpenDoor(role=_role(environ, demo=demo), address=address, public_view=g.public_view, demo=demo)
+    before = OpenDoor(role=_role(environ, demo=demo), address=address, public_view=_public(g), demo=demo)
     book = AccountBook(root)
     if g.identity is Identity.OPEN:
         return before if book.look().none_yet else replace(before, role=Role.VIEWER, demo=False)
@@ -236,6 +236,17 @@ def door(environ: Mapping[str, str], *, address: str | None, root: Path, note: N
     provider = openid.set_up(root, environ) if g.identity is Identity.OIDC else None
     desk = Reception(book, Sessions(), Backoff(root / BACKOFF_FILE), note)
     return LocalDoor(before=before, desk=desk, provider=provider)
+
+
+def _public(g: Governance) -> bool | None:
+    """Whether everybody may look; None: at this machine only.
+
+    Where it is not said and another name than this machine's is served, a proxy may bring people from
+    anywhere to an address of loopback: then nobody.
+    """
+    if g.public_view is None and not all(is_loopback(name) for name in g.allowed_hosts):
+        return False
+    return g.public_view
 
 
 def secrets(door: Door) -> dict[str, Any] | None:

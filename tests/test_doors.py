@@ -512,6 +512,19 @@ def test_open_is_for_this_machine_and_has_no_form(root: Path) -> None:
     assert client(root, door=away, peer="10.0.0.7").get("/echo").status == 401
 
 
+@pytest.mark.parametrize(
+    ("said", "status"), [("", 401), ("public_view: true, ", 200), ("public_view: false, ", 401)]
+)
+def test_who_comes_through_a_proxy_on_this_machine_looks_only_where_it_is_said(
+    said: str, status: int, root: Path
+) -> None:
+    name = "tuning.example.org"
+    settings(root, f"{said}allowed_hosts: [{name}], proxy: {{peers: [{HERE}]}}")
+    put(root, kim())
+    c = client(root, door=door_of(root, {}), hosts=(name,), peers=(HERE,))
+    assert c.get("/echo", host=name, **{"x-forwarded-for": "10.0.0.7"}).status == status
+
+
 def test_where_accounts_exist_no_role_is_given_by_up_whoever_is_recognised(root: Path) -> None:
     settings(root, "identity: open")
     as_operator = {"SELFTUNE_ROLE": "operator"}
