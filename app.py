@@ -15,6 +15,7 @@ from selftune.runtime import data_root
 
 lifeline.tie()
 web.believe_listed_proxies_only()
+web.log_no_addresses()
 FRAME = Path(web.__file__).resolve().parent / "frame.py"
 ROOT = data_root()
 BASE = "/" + path if (path := st.get_option("server.baseUrlPath").strip("/")) else ""

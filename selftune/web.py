@@ -6,6 +6,7 @@ middleware is a small callable that can be tested without a server.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -87,6 +88,15 @@ def believe_listed_proxies_only() -> None:
         return app
 
     setattr(uvicorn.config, "ProxyHeadersMiddleware", unwrapped)  # noqa: B010
+
+
+def log_no_addresses() -> None:
+    """Nothing; from now on no address that is asked for is logged: a provider's answer has its code there.
+
+    Streamlit turns uvicorn's access log off at the start, and on again when its configuration file changes
+    while it runs.
+    """
+    logging.getLogger("uvicorn.access").disabled = True
 
 
 class IdentityFeed:

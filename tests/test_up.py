@@ -241,3 +241,26 @@ raise SystemExit(3 if asked else 0)
 
 def test_bound_to_every_address_it_asks_nobody_on_the_internet_for_ours() -> None:
     assert subprocess.run([sys.executable, "-c", _PRINTED], cwd=CHECKOUT, check=False).returncode == 0
+
+
+_ASKED = """
+import logging, sys
+from streamlit import config, logger
+from selftune import web
+config.get_config_options()
+logger.init_uvicorn_logs()
+access = logging.getLogger("uvicorn.access")
+access.handlers = []  # as uvicorn does at the start
+if "ours" in sys.argv:
+    web.log_no_addresses()
+logger.update_formatter()  # as Streamlit does when its configuration file has changed
+access.info("GET /oauth2callback?code=secret")
+"""
+
+
+@pytest.mark.parametrize(("how", "logged"), [("theirs", True), ("ours", False)])
+def test_no_address_reaches_the_log_also_after_a_change_of_the_configuration(how: str, logged: bool) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", _ASKED, how], cwd=CHECKOUT, check=True, capture_output=True, text=True
+    )
+    assert ("code=secret" in run.stderr) is logged
