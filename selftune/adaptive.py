@@ -30,6 +30,7 @@ OPTIMISM, OPTIMISM_START, OPTIMISM_CYCLES = 0.35, 0.65, 25.0
 FALL_FREE, FALL = 0.02, 0.05  # score below its best: what is no news, what makes all worth trying again
 STEP_COST, ACT_GAIN = 0.0015, 0.006
 P_HARD, P_EMERGENCY = 0.02, 0.25
+LESS_RISK = 2 / 3  # of what staying risks: so much a step must take away where more than P_HARD is left
 HARD_MARGIN = 0.01  # of the target's scale, or of the limit's size
 GRID, NEAR, WIDE = 15, 0.15, 192
 NODES, MASSES = roots_hermitenorm(7)
@@ -280,7 +281,15 @@ class Choice:
         e, sd = self._score(*at)
         steps = np.ceil(np.abs(x - self.here) / self.lr - 1e-6).sum(axis=1)
         value = np.minimum(1.0, e + self.optimism * sd) - STEP_COST * steps
-        return np.where((self._p_hard(*at) <= P_HARD) | (steps == 0), value, -np.inf)
+        return np.where((self._p_hard(*at) <= self.bearable) | (steps == 0), value, -np.inf)
+
+    @cached_property
+    def bearable(self) -> float:
+        """The chance of breaking a hard limit that a place may have: little, or clearly less than staying.
+
+        Else it would stay, for good, where staying is a risk and no single step leaves all of it behind.
+        """
+        return max(P_HARD, LESS_RISK * float(self.p_hard(self.here[None, :])[0]))
 
     # ---------------------------------------------------------------------------- where to
     @cached_property
@@ -414,7 +423,7 @@ class Choice:
         points = np.array([self._after([s]) for s in steps])
         e, sd = self.score(points)
         news = np.array([UNTRIED * self.trust[i] if self._untried(i) else 0.0 for i, _ in steps])
-        safe = self.p_hard(points) <= P_HARD
+        safe = self.p_hard(points) <= self.bearable
         largest = {i: k for k, (i, _) in reversed(list(enumerate(steps))) if safe[k]}
         worth = e + self.optimism * sd + news
         order = sorted(largest.values(), key=lambda k: -float(worth[k]))

@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
-from selftune.adaptive import ACT_GAIN, BLOCK, FRESH, SIZES, Choice, adaptive, condensed, observed, spread
+from selftune.adaptive import (
+    ACT_GAIN,
+    BLOCK,
+    FRESH,
+    P_EMERGENCY,
+    P_HARD,
+    SIZES,
+    Choice,
+    adaptive,
+    condensed,
+    observed,
+    spread,
+)
 from selftune.config import parse
 from selftune.domain import GuardCheck, Hold, PolicyName, Proposal, Verdict, WindowStat
 from selftune.gaps import QuietWindow
@@ -132,6 +144,16 @@ def test_at_a_hard_limit_nothing_is_tried() -> None:
     idea = adaptive(state(tried, 0.30, s=limited(0.31)))
     for p in idea if not isinstance(idea, Hold) else ():
         assert p.step < 0, "only away from it"
+
+
+def test_near_a_hard_limit_it_may_take_the_step_that_makes_it_less_near() -> None:
+    """Where no single step leaves all of the risk behind, one that takes a third of it beats staying."""
+    seen = past((0.5, 0.5, 0.295), (0.6, 0.5, 0.298), (0.7, 0.5, 0.30), stay=3)
+    seen = tuple(replace(w, stats={"m": replace(w.stats["m"], se=0.004)}) for w in seen)
+    near = state(seen, 0.30, s=limited(0.304))
+    choice = Choice(near, observed(near))
+    assert P_HARD < choice.p_hard(choice.here[None, :])[0] < P_EMERGENCY
+    assert step(choice.decide()) == ("a", -0.1)
 
 
 def test_past_a_hard_limit_it_moves_away_first_of_all() -> None:
