@@ -52,10 +52,12 @@ def carry_out(p: Picture, decision_id: str, *, actor: str, reason: str) -> tuple
 
 def back(p: Picture, d: Decision, actor: str, reason: str) -> tuple[Act, ...]:
     """A proposed way back; needs no data and no loop, as every rollback."""
-    moves = tuple(m for x in objects(d.data.get("would")) if (m := _move_back(p, x, reason)) is not None)
-    if not moves:  # a record of an older form names the event only
-        keys = keys_of(d.data.get("reverts"))
-        return hands.rollback(p, event=keys[-1] if keys else None, actor=actor, reason=reason)
+    would, keys = objects(d.data.get("would")), keys_of(d.data.get("reverts"))
+    if not would and keys:  # a record of an older form names the event only
+        return hands.rollback(p, event=keys[-1], actor=actor, reason=reason)
+    moves = tuple(m for x in would if (m := _move_back(p, x, reason)) is not None)
+    if not moves:  # somebody did it already, or it names nothing
+        raise UnknownId("hand.nothing_to_revert", id=d.id)
     data = {
         "actor": actor, "why": reason, "of": d.id, "cause": "by_hand",
         "undoes": keys_of(d.data.get("undoes")), "reverts": [m.reverts for m in moves if m.reverts],

@@ -155,6 +155,31 @@ def test_a_return_whose_rule_moved_meanwhile_is_refused() -> None:
     assert codes(no.value.reasons) == ["hand.value_moved"]
 
 
+def test_a_return_that_somebody_made_already_moves_nothing() -> None:
+    """Undoing its newest event instead would go half the way back out."""
+    story, steps = away()
+    would = [{"rule": "risk_max", "old": 0.31, "new": 0.35, "kind": "rollback"}]
+    did = story.at(400).say(
+        "cycle", "return", cause="probation_harm", undoes=steps, reverts=[story.events[-1].key], would=would
+    )
+    story.at(405).foreign("risk_max", 0.35)
+    p = seen(story, 410, levels=[])
+    assert rollback_cards(p) == ()
+    with pytest.raises(UnknownId):
+        proposed.carry_out(p, did, **WHO)
+
+
+@pytest.mark.parametrize("said", [{}, {"reverts": "E1"}, {"reverts": [], "would": []}])
+def test_a_return_that_names_nothing_takes_back_nothing(said: dict[str, Any]) -> None:
+    """Not the newest change of all, which it never spoke of."""
+    story, _ = away()
+    did = story.at(400).say("cycle", "return", **{"reverts": [], **said})
+    p = seen(story, 410, levels=[])
+    assert rollback_cards(p) == ()
+    with pytest.raises(UnknownId):
+        proposed.carry_out(p, did, **WHO)
+
+
 def test_ids_that_propose_nothing_are_unknown() -> None:
     story = Story().at(10)
     hold = story.say("cycle", "hold")
