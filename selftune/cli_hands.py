@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import getpass
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -136,8 +137,20 @@ def _stop_without_settings(path: Path, voice: Voice, actor: str, reason: str) ->
 
 
 def account() -> str:
-    """The OS account, as the default actor."""
+    """The OS account, as the default actor. The system's word comes before LOGNAME's: anybody sets that."""
     try:
-        return getpass.getuser()
+        return _by_the_system() or getpass.getuser()
     except (OSError, KeyError, ImportError):
         return "unknown"
+
+
+def _by_the_system() -> str | None:
+    """The name of this process's user; None where the system knows none (a container's number, Windows)."""
+    try:
+        import pwd
+    except ImportError:
+        return None
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from selftune import cli_hands
 from selftune.book import APPROVALS, DECISIONS, HISTORY, Batch
 from selftune.checkup import Level, checkup
 from selftune.cli import main
@@ -302,3 +304,24 @@ def test_a_loan_that_was_changed_after_it_was_asked_for_is_void(root: Path) -> N
     with pytest.raises(Refused) as no:
         sign(root)
     assert codes(no) == ["sign.void", "void.evidence"] and not seen(root).mode.live
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the environment is all there is")
+def test_the_account_on_record_is_the_systems_and_not_what_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else `LOGNAME=lee` makes a second person of whoever asked."""
+    import pwd
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "lee")
+    assert cli_hands.account() == pwd.getpwuid(os.getuid()).pw_name != "lee"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such list of accounts")
+def test_an_account_that_the_system_has_no_name_for_is_the_environments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOGNAME", "lee")
+    monkeypatch.setattr(os, "getuid", lambda: 2_000_000_123)
+    assert cli_hands.account() == "lee"
