@@ -193,9 +193,10 @@ def _entries(p: Picture, events: Sequence[RuleEvent]) -> tuple[Entry, ...]:
 
 def _index(p: Picture) -> _Index:
     records = p.snap.records
-    gone = {e.reverts for e in records.events if e.reverts}
+    # a look takes back to compare; how it ended says whether the step is gone
+    gone = {e.reverts for e in records.events if e.reverts and not e.look}
     for d in records.decisions:
-        gone.update(_reverted(d))
+        gone.update(_reverted(d) if d.act != "look" else ())
     return _Index(
         change={m.key: c for c in p.life.changes for m in c.moves},
         evaluation={

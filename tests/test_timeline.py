@@ -93,6 +93,16 @@ def test_a_step_that_was_taken_back_to_compare_says_so(story: Story) -> None:
     assert codes_of(story, event) == ["ended.stay", "look.disturbed"]
 
 
+def test_a_step_that_a_look_brought_back_is_confirmed_not_gone(story: Story) -> None:
+    step = story.at(100).step("risk_max", 0.33)
+    event = key_of(story)
+    story.at(200).verdict(step, "NEUTRAL", reasons=[{"code": "not_proven", "params": {}}])
+    story.at(300).look({"risk_max": 0.35})
+    story.at(400).look_over("restore", steps=[step])
+    assert mark_of(story, event) is Mark.CONFIRMED
+    assert codes_of(story, event) == ["ended.restore"]
+
+
 def codes_of(story: Story, key: str) -> list[str]:
     e = entry_of(seen(story), key)
     assert e is not None
