@@ -17,10 +17,10 @@ from typing import Any
 from selftune import account_book, passwords
 from selftune.account_book import Change
 from selftune.accounts import USERS_FILE, Account, Accounts
-from selftune.cli_hands import account
+from selftune.cli_hands import FOLDERS, account
 from selftune.cli_words import Voice
 from selftune.config import check
-from selftune.domain import InputError, JsonDict, Reason, Refused, Role, UnknownId
+from selftune.domain import InputError, JsonDict, Problem, Reason, Refused, Role, UnknownId
 from selftune.files import read_small
 from selftune.ledger import FileLedger
 from selftune.settings import SETTINGS_FILE
@@ -109,6 +109,9 @@ def _line(a: Account, voice: Voice) -> str:
 def _change(path: Path, voice: Voice, a: argparse.Namespace) -> int:
     if not a.name:
         raise Misused("cli.users.needs_name")
+    if not any((path / folder).is_dir() for folder in FOLDERS):
+        # a mistyped --root must not be told that somebody can sign in now
+        raise InputError(Problem(code="not_a_root", file=str(path)))
     before = existing(path)  # a broken file is said before anybody is asked for a password
     wanted = _wanted(a, before, voice)
     accounts = account_book.change(path, ledger_of(path, voice), wanted, actor=a.actor, os_=account())
@@ -177,9 +180,16 @@ def _new_hash(a: argparse.Namespace, voice: Voice) -> str:
 
 
 def ask(voice: Voice, key: str, name: str, *, from_stdin: bool) -> str:
-    """What was typed, or the first line of standard input. Raises: Misused without a terminal to ask at."""
+    """What was typed, or the first line of standard input.
+
+    Raises: Misused without a terminal to ask at, or for bytes that are no text.
+    """
     if from_stdin:
-        line = sys.stdin.readline()
+        try:
+            line = sys.stdin.readline()
+            line.encode("utf-8")
+        except UnicodeError:
+            raise Misused("cli.users.no_text") from None
         return line[:-1].removesuffix("\r") if line.endswith("\n") else line
     if not sys.stdin.isatty():
         raise Misused("cli.users.no_terminal")

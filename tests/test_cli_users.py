@@ -110,6 +110,23 @@ def test_every_no_has_its_code_and_its_words_and_changes_nothing(root: Path, run
     assert (root / USERS_FILE).read_bytes() == before
 
 
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_password_that_is_no_text_is_said_in_words(root: Path, run: Run, lang: str) -> None:
+    add = ("users", "add", "kim", "--role", "operator", "--password-stdin")
+    code, said, told = run(*add, typed="pa\udcffss-word-12\n", lang=lang)
+    assert (code, said) == (cli_users.USAGE, None) and "UTF-8" in told
+    assert not (root / USERS_FILE).exists()
+
+
+def test_a_mistyped_root_gets_no_account(run: Run, tmp_path: Path) -> None:
+    """Else somebody believes that the dashboard asks for a password from now on."""
+    nowhere = tmp_path / "nowhere"
+    code, said, told = run(
+        "--root", str(nowhere), "users", "add", "kim", "--role", "operator", "--no-password"
+    )
+    assert (code, said) == (3, None) and "--root" in told and not nowhere.exists()
+
+
 def test_a_password_in_the_arguments_is_not_understood(run: Run) -> None:
     assert run("users", "add", "kim", "--role", "operator", "--password", "secret secret")[0] == 2
 
