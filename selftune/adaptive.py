@@ -40,6 +40,7 @@ UNTRIED = 0.02  # score that the first step of a rule is worth: what it does is 
 SURE = 0.8  # P(gain) from which a step is said to help; below it explores
 PROBE_BELOW = 0.98  # score: above it nothing new is tried for its own sake
 NO_ERROR = 0.05  # of the target's scale: the error of a mean whose error was not measured
+PARTS = 20  # of lr, in which the length of a step is said
 SIZES = (
     1.0,
     0.5,
@@ -405,10 +406,22 @@ class Choice:
         out = []
         for size, (i, r) in product(SIZES, enumerate(self.rules)):
             far = (target[i] - self.here[i]) * (r.max - r.min)
-            step = size * float(np.clip(far, -r.lr, r.lr))
+            step = self._plain(i, size * float(np.clip(far, -r.lr, r.lr)), end=bool(abs(far) <= r.lr))
             if self._allowed(i, step):
                 out.append((i, self.state.new_value(r, step)))
         return out
+
+    def _plain(self, i: int, step: float, *, end: bool) -> float:
+        """`step` in whole twentieths of lr, never longer: 0.33 → 0.314286 is no number to sign.
+
+        A step that ends where the rule may go no further keeps its length.
+        """
+        lo, hi = self.limits
+        there = float(self.here[i]) + step / (self.rules[i].max - self.rules[i].min)
+        if end and min(abs(there - lo[i]), abs(there - hi[i])) < 1e-9:
+            return step
+        part = self.rules[i].lr / PARTS
+        return float(np.trunc(step / part + np.sign(step) * 1e-6)) * part
 
     def _after(self, moves: Sequence[tuple[int, float]]) -> Floats:
         x = self.here.copy()

@@ -17,6 +17,7 @@ import pytest
 
 from selftune.catalogue import LANGUAGES, load
 from selftune.cli import main
+from selftune.config import edit
 from selftune.demo import run_demo
 from selftune.locks import LoopLease
 from selftune.wording import PREFIXES, slots
@@ -138,6 +139,11 @@ def test_suggest_prints_and_records_one_proposal_with_its_sentence(run: Run, dem
 
 
 def test_suggest_again_gives_the_proposal_that_stands(run: Run, demo: Path) -> None:
+    # `fresh` moves the record under the windows' grid, which for the policy that learns is other evidence
+    path = demo / "configs" / "self_tuning.yaml"
+    path.write_text(
+        edit(path.read_text(encoding="utf-8"), {"strategy.policy": "heuristic"}), encoding="utf-8"
+    )
     first = run(demo, "suggest").json
     again = run(fresh(demo), "suggest", "--lang", "en")
     assert again.json["stands"] == first["id"]
@@ -285,11 +291,8 @@ def test_apply_moves_the_rule_in_dry_run_too_and_only_once(run: Run, demo: Path)
     done = run(fresh(demo), "apply", offered["id"], "--actor", "kim", "--reason", "try it")
     assert done.code == 0
     event = last_event(demo)
-    assert (event["actor"], event["rule"], event["new"]) == (
-        "kim",
-        "risk_max",
-        offered["proposals"][0]["new"],
-    )
+    wanted = offered["proposals"][0]
+    assert (event["actor"], event["rule"], event["new"]) == ("kim", wanted["rule"], wanted["new"])
     assert done.json["act"] == "apply"
     assert done.json["applied"] == [event["id"]]
     again = run(demo, "apply", offered["id"])

@@ -127,12 +127,17 @@ def test_a_tick_changes_the_chart_in_place(server: str, browser: Browser) -> Non
     page.goto(server)
     drawn = ".st-key-overview_chart_box [data-testid=stVegaLiteChart] svg"
     page.wait_for_selector(drawn, timeout=60_000)
-    age = ".st-key-banner"
-    before = page.locator(age).inner_text()
+
+    def renewed() -> None:
+        before = page.locator(".st-key-banner").inner_text()
+        page.wait_for_function(
+            "before => document.querySelector('.st-key-banner').innerText !== before", arg=before,
+            timeout=60_000,
+        )  # fmt: skip
+
+    renewed()  # the page has found its width: a chart is drawn anew while it grows
     page.evaluate(f"() => {{ document.querySelector('{drawn}').dataset.mine = 'yes' }}")
-    page.wait_for_function(
-        "before => document.querySelector('.st-key-banner').innerText !== before", arg=before, timeout=60_000
-    )
+    renewed()
     page.wait_for_timeout(1500)
     assert page.evaluate(f"() => document.querySelector('{drawn}').dataset.mine") == "yes"
     page.context.close()
