@@ -6,13 +6,14 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
 from playwright.sync_api import Browser, Page
 
-from tests.browser.conftest import SEOUL
+from tests.browser.conftest import SEOUL, data_root, serve
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -121,10 +122,22 @@ def test_language_link_is_remembered(server: str, browser: Browser) -> None:
     assert not re.search("[가-힣]", title)
 
 
-def test_a_tick_changes_the_chart_in_place(server: str, browser: Browser) -> None:
-    """The drawn picture survives a renewal: no blank frame, and zoom and table stay."""
+def test_a_tick_changes_the_chart_in_place(tmp_path: Path, browser: Browser) -> None:
+    """The drawn picture survives a renewal: no blank frame, and zoom and table stay.
+
+    On a server of its own: above thirty readers, as many tests leave behind, the pace is another.
+    """
+    process, url = serve(data_root(tmp_path / "root"), tmp_path / "server.log")
+    try:
+        _in_place(url, browser)
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def _in_place(url: str, browser: Browser) -> None:
     page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
-    page.goto(server)
+    page.goto(url)
     drawn = ".st-key-overview_chart_box [data-testid=stVegaLiteChart] svg"
     page.wait_for_selector(drawn, timeout=60_000)
 
