@@ -134,25 +134,43 @@ def test_any_kill_at_any_seventh_byte(life: Recording, tmp_path: Path, part: int
         judge.restart(disk.files, entry.at_ms, to_the_end=True, torn=torn, what=what)
 
 
-@pytest.mark.slow
-def test_any_kill_under_the_policy_that_learns_leaves_such_a_root(tmp_path: Path) -> None:
-    """The same with the default policy, whose steps nobody knows beforehand."""
+LEARNING_TEXT = LIVE_TEXT.replace("  policy: heuristic ", "  policy: adaptive ")
+
+
+@pytest.fixture(scope="module")
+def learning(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    """A shorter life under the default policy, whose steps nobody knows beforehand."""
     quick_settings()
-    text = LIVE_TEXT.replace("  policy: heuristic ", "  policy: adaptive ")
-    assert text != LIVE_TEXT
-    tape = Tape(tmp_path / "life")
-    stage = Stage(tmp_path / "life", text=text, ops=tape)
+    root = tmp_path_factory.mktemp("learning")
+    tape = Tape(root)
+    stage = Stage(root, text=LEARNING_TEXT, ops=tape)
     stage.until(500)
     stage.foreign("creative_min", 0.21)
     stage.until(700)
     stage.loop.close()
-    assert sum(e.kind == "change" for e in stage.records().events) >= 2
-    film = Film(stage)
-    judge, n = Judge(tmp_path / "again", film, settings_of(text)), 0
-    for what, entry, disk, torn in states(Recording(tape, film, stage), text=text):
+    assert LEARNING_TEXT != LIVE_TEXT and sum(e.kind == "change" for e in stage.records().events) >= 2
+    return Recording(tape, Film(stage), stage)
+
+
+@pytest.mark.slow
+def test_any_kill_under_the_policy_that_learns_leaves_such_a_root(
+    learning: Recording, tmp_path: Path
+) -> None:
+    judge, n = Judge(tmp_path, learning.film, settings_of(LEARNING_TEXT)), 0
+    for what, entry, disk, torn in states(learning, text=LEARNING_TEXT):
         judge.restart(disk.files, entry.at_ms, to_the_end=not torn, torn=torn, what=what)
         n += 1
     assert n > 60
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("part", range(PARTS))
+def test_any_kill_at_any_seventh_byte_under_the_policy_that_learns(
+    learning: Recording, tmp_path: Path, part: int
+) -> None:
+    judge = Judge(tmp_path, learning.film, settings_of(LEARNING_TEXT))
+    for what, entry, disk, torn in islice(states(learning, every=7, text=LEARNING_TEXT), part, None, PARTS):
+        judge.restart(disk.files, entry.at_ms, to_the_end=True, torn=torn, what=what)
 
 
 def test_a_return_that_a_kill_swallowed_is_made_after_the_restart(tmp_path: Path) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import os
+from pathlib import Path
+
 import pytest
 
 from selftune import adaptive, lifecycle, quiet
 from selftune.plants import seed_plant, shifting
+from selftune.settings import METRICS_FILE
+from tests.life import LIVE_TEXT, Stage
 from tests.worlds import Chaos, Watchdog, World, both
 
 DAY_S = 24 * 3600.0
+GROWN_MB = 12.0  # of resident memory in 20 hours; all that a day writes is 30 MB
 LINES_AN_HOUR = 120  # 20 steps at most, with verdicts and holds between
 
 
@@ -58,3 +65,29 @@ def test_a_day_in_chaos() -> None:
     dog = Watchdog(w, exact_time=False)
     w.run(DAY_S, each=both(Chaos(w, 104), dog), least_s=5)
     assert dog.counts.total() <= 24 * LINES_AN_HOUR
+
+
+def resident_mb() -> float:
+    """Resident memory of this process after a collection. Units: MB."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc to read resident memory from")
+@pytest.mark.parametrize("policy", ["heuristic", "adaptive"])
+def test_a_day_on_a_real_disk_in_flat_memory(policy: str, tmp_path: Path) -> None:
+    """The loop reads its files as they grow to a day's length, and keeps no more of them than at first."""
+    text = LIVE_TEXT.replace("  policy: heuristic ", f"  policy: {policy} ")
+    stage = Stage(tmp_path, text=text, spec=shifting(seed_plant()), on_disk=True)
+    per_hour = []
+    for hour in range(1, 25):
+        stage.until(hour * 3600)
+        stage.rows.clear()  # the stage's own film and diary
+        stage.plans.clear()
+        per_hour.append(resident_mb())
+    stage.loop.close()
+    assert not stage.said, stage.said
+    assert (tmp_path / METRICS_FILE).stat().st_size > 15_000_000
+    assert max(per_hour[12:]) - max(per_hour[:4]) <= GROWN_MB, per_hour
