@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from scipy.special import ndtr
@@ -430,8 +430,9 @@ def judge_excursion(contrast: GapContrast, settings: Settings, looks_done: int =
 def judge_look(effect_at_return: Effect, settings: Settings, *, base: Base | None = None) -> LookReport:
     """Whether the values that were left are better than the anchor, from the Δ at the return to it.
 
-    Restore iff P(score at the left values > score at the anchor) >= .80: they are no worse. Proven, so that
-    they count as confirmed, from P_PROOF on; without usable data the return stands.
+    Restore iff P(score at the left values > score at the anchor) >= .80, they are no worse, and no guarded
+    metric was past its limit there. Proven, so that they count as confirmed, from P_PROOF on; without usable
+    data the return stands.
     Source: loop.md, Reversal look; docs/decisions/0004.
     """
     case = _case_of(effect_at_return, settings, base)
@@ -439,12 +440,19 @@ def judge_look(effect_at_return: Effect, settings: Settings, *, base: Base | Non
     if odds is None:
         reasons = _lacking(case, effect_at_return) or (Reason("window_open", _no_numbers()),)
         return LookReport(restore=False, equal=False, reasons=reasons)
-    p = odds.p_loss  # the return loses: what was left is better
-    restore, proven = p >= P_RESTORE, p >= P_PROOF and -odds.mean >= SCORE_GOOD
+    p, past = odds.p_loss, _past_limits(_left(case))  # the return loses: what was left is better
+    restore = p >= P_RESTORE and not past
+    proven = restore and p >= P_PROOF and -odds.mean >= SCORE_GOOD
     equal = _equal(odds.mean, odds.p_above[0], SCORE_GOOD)
     code = "look_restore" if proven else "look_keep" if restore else "look_equal" if equal else "look_stay"
     return LookReport(restore=restore, equal=equal, p=p, proven=proven,
-                      reasons=(_score_reason(code, case, -odds.mean, 0.0, p, P_RESTORE),))  # fmt: skip
+                      reasons=(*past, _score_reason(code, case, -odds.mean, 0.0, p, P_RESTORE)))  # fmt: skip
+
+
+def _left(case: _Case) -> _Case:
+    """The case of a return, seen the other way: from the anchor to the values that were left."""
+    base = {**case.base, **{m: case.base[m] + s[0] for m, s in case.shift.items() if case.has(m)}}  # type: ignore[operator]
+    return replace(case, base=base, shift={m: (-d, s, nu) for m, (d, s, nu) in case.shift.items()})
 
 
 def equal_within(evidence: GapContrast | Effect, settings: Settings, within: float = SCORE_GOOD) -> bool:

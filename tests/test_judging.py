@@ -350,6 +350,23 @@ def test_restored_as_no_worse_or_as_proven_better(sigmas: float, code: str) -> N
     assert [r.code for r in report.reasons] == [code]
 
 
+@pytest.mark.parametrize(("hard_max", "back_again"), [(0.25, True), (0.19, False)])
+def test_what_was_left_beyond_a_hard_limit_does_not_come_back_however_well_it_did(
+    hard_max: float, back_again: bool
+) -> None:
+    settings = replace(SETTINGS, hard={"entropy_rate": Limit(max=hard_max)})
+    still = [metric(m, 0.0, 0.0) for m in LEVEL]
+    back = effect(*still, metric("risk_band", 0.05, 0.005), metric("entropy_rate", -0.001, 0.002))
+    report = judge_look(back, settings)
+    assert report.p is not None and report.p > 0.99
+    assert (report.restore, report.proven) == (back_again, back_again)
+    assert (
+        [r.code for r in report.reasons] == ["look_restore"]
+        if back_again
+        else ["past_hard_limit", "look_stay"]
+    )
+
+
 def test_a_gain_too_small_to_matter_is_no_proof() -> None:
     back = effect(*(metric(m, 0.0, 0.0) for m in LEVEL), metric("risk_band", 0.002, 1e-5, nu=1e5))
     report = judge_look(back, SETTINGS)
