@@ -13,9 +13,11 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
+from scipy.special import bdtrc
 
 from selftune.coarse import Coarse
 from selftune.config import Settings
+from selftune.judging import P_IMPROVED, P_WORSENED
 from selftune.lifecycle import Change, ChangeKind
 from selftune.picture import Picture
 from selftune.track import Forecasts, Placebo, Stillness, Track, track
@@ -28,7 +30,7 @@ BARS: Mapping[str, float] = {
     "stillness_low": 0.90,  # share of them that must lie in their 95 % range, at least ...
     "stillness_high": 0.98,  # ... and at most
     "placebo_n": 100,  # pretended events judged
-    "placebo_share": 0.06,  # of them called improved, or worsened, at most
+    "placebo_share": 0.06,  # of them called improved, at most; twice as many called worsened (WORSE_SHARE)
     "effects_n": 10,  # changes whose effect was foretold: suggested ones and past ones together
     "effects_share": 0.80,  # of the forecasts that must hold
     "warning_days": 7,  # days back in which a warning is still worth a look
@@ -41,6 +43,11 @@ BARS: Mapping[str, float] = {
     "backtest_days": 14,  # ... and after so many days it is only worth a look
     "missing_blocks": 0,  # 1: an item without enough evidence blocks a signature as a failed one does
 }
+
+# The judge calls a change better at .95 and worse at .90, so that a sound one errs twice as often that way:
+# docs/decisions/0008.
+WORSE_SHARE = round((1 - P_WORSENED) / (1 - P_IMPROVED), 6)
+BY_CHANCE = 0.05  # odds below which a count above its limit is no accident
 
 
 class Grade(StrEnum):
@@ -115,9 +122,11 @@ def bars(settings: Settings) -> dict[str, float]:
     return {name: float(own.get(name, default)) for name, default in BARS.items()}
 
 
-def assess(p: Picture, pulse: Pulse, tested: Tested | None = None) -> Readiness:
-    """The checklist as of this picture."""
-    bar, record = bars(p.settings), track(p)
+def assess(
+    p: Picture, pulse: Pulse, tested: Tested | None = None, pretended: Placebo | None = None
+) -> Readiness:
+    """The checklist as of this picture. `pretended`: see `track`."""
+    bar, record = bars(p.settings), track(p, pretended)
     items = (
         days_watched(p, bar),
         stillness(record.stillness, bar),
@@ -164,14 +173,27 @@ def stillness(t: Stillness, bar: Mapping[str, float]) -> Item:
 
 
 def placebo(t: Placebo, bar: Mapping[str, float]) -> Item:
-    """(b) Where nothing was changed, the judge must rarely see an improvement or a harm."""
-    share = t.worst_share
-    params = {"n": t.n, "need": bar["placebo_n"], "limit": bar["placebo_share"]}
-    if share is None or t.n < bar["placebo_n"]:
+    """(b) Where nothing was changed, the judge must rarely see an improvement or a harm.
+
+    Its number is the share that is nearer its limit. Above the limit, but no more than chance does to a
+    judge that errs just so often, is worth a look; more fails.
+    """
+    limits = (bar["placebo_share"], min(1.0, bar["placebo_share"] * WORSE_SHARE))
+    shares = t.shares() or (0.0, 0.0)
+    near = max((0, 1), key=lambda k: shares[k] / limits[k] if limits[k] else shares[k] and np.inf)
+    if not t.n or t.n < bar["placebo_n"]:
         grade = Grade.NONE
     else:
-        grade = Grade.PASS if share <= bar["placebo_share"] else Grade.FAIL
-    return Item(code="placebo", grade=grade, value=share, unit="share", page="trends", params=params)
+        both = tuple(zip((t.improved, t.worsened), limits, strict=True))
+        inside = all(k <= limit * t.n + 1e-9 for k, limit in both)
+        chance = all(k == 0 or bdtrc(k - 1, t.n, limit) >= BY_CHANCE for k, limit in both)
+        grade = Grade.PASS if inside else Grade.LOOK if chance else Grade.FAIL
+    params = {
+        "n": t.n, "need": bar["placebo_n"], "improved": t.improved, "worsened": t.worsened,
+        "limit": limits[0], "limit_worse": limits[1],
+    }  # fmt: skip
+    value = shares[near] if t.n else None
+    return Item(code="placebo", grade=grade, value=value, unit="share", page="trends", params=params)
 
 
 def effects(t: Track, bar: Mapping[str, float]) -> Item:

@@ -21,7 +21,8 @@ from selftune.domain import Governance, JsonDict, Reason
 from selftune.files import read_small
 from selftune.governing import Facts, People, Request, State, What
 from selftune.picture import Picture
-from selftune.readiness import Pulse, Readiness, Tested, assess
+from selftune.pretended import pretended
+from selftune.readiness import Pulse, Readiness, Tested, assess, bars
 from selftune.records import instant_ms, parse_line, sha256, strip_end
 from selftune.status import read_heartbeat
 
@@ -66,7 +67,8 @@ def tested_of(path: Path, p: Picture) -> Tested | None:
 
 def checklist(path: Path, p: Picture) -> Readiness:
     """The evidence as of this picture, the same for page, command line and signature."""
-    return assess(p, pulse_of(path, p), tested_of(path, p))
+    placebo = pretended(path, p, bars(p.settings)["placebo_n"])
+    return assess(p, pulse_of(path, p), tested_of(path, p), placebo)
 
 
 def requests(p: Picture) -> tuple[Request, ...]:

@@ -6,9 +6,9 @@ the samples at hand can show is counted. Pure. Source: loop.md (track record of 
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import exp, hypot, pi, sqrt
 
 from scipy.special import ndtr
@@ -22,11 +22,12 @@ from selftune.policy import _expected
 from selftune.policy_state import Lesson
 from selftune.records import number
 from selftune.seen import Seen
+from selftune.series import Series
 
 QUIET_S = 300.0  # loop.md (c): seconds without any other event before the change
 PAST = 60  # quiet windows that a forecast of stillness looks back on
 LEAST_PAST = 6
-PLACEBOS = 8  # each costs a measurement, and the samples in memory reach back half an hour only
+END_MS = 1_000  # a window's last sample may come so late
 Z95 = 1.959964
 
 
@@ -50,9 +51,9 @@ class Placebo:
     improved: int = 0
     worsened: int = 0
 
-    @property
-    def worst_share(self) -> float | None:
-        return max(self.improved, self.worsened) / self.n if self.n else None
+    def shares(self) -> tuple[float, float] | None:
+        """(called better, called worse), 0..1; None of nothing."""
+        return (self.improved / self.n, self.worsened / self.n) if self.n else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +88,18 @@ class Track:
     past: Forecasts
 
 
-def track(p: Picture) -> Track:
-    """The track record as far as records and samples show it now; kept while neither moves."""
+def track(p: Picture, placebo: Placebo | None = None) -> Track:
+    """The track record as far as records and samples show it now; kept while neither moves.
+
+    `placebo`: tally (b) over the whole metrics file (pretended.py); without it the samples in memory count.
+    """
     snap = p.snap
-    return snap.memo.get(
+    found = snap.memo.get(
         "track", (snap.coarse, p.life, snap.settings), lambda: _track(p)
     )  # the samples of the last seconds add nothing: a window must be closed to count
+    if placebo is None:
+        placebo = tally(pretend(p, ts, snap.series) for ts in moments(p))
+    return replace(found, placebo=placebo)
 
 
 def _track(p: Picture) -> Track:
@@ -101,7 +108,7 @@ def _track(p: Picture) -> Track:
         suggestions=len(p.life.suggestions),
         untestable=max(0, len(p.life.suggestions) - c.n),
         stillness=_stillness(p),
-        placebo=_placebo(p),
+        placebo=Placebo(),
         effects=c,
         past=d,
     )
@@ -109,9 +116,14 @@ def _track(p: Picture) -> Track:
 
 # ----------------------------------------------------------------------------- (a) stillness
 def _said_ms(p: Picture) -> list[int]:
-    """When each suggestion was made, metrics' time."""
-    stamps = {d.id: d.ts_ms for d in p.snap.records.decisions}
-    return sorted(stamps[s.decision] for s in p.life.suggestions if s.decision in stamps)
+    """When something was suggested, or found anew to be still the thing to do, metrics' time.
+
+    A suggestion that stands is renewed on fresh windows once per `proposal_ttl_s`: each time is one more
+    forecast. The fold's own reading of a decision decides what a suggestion is.
+    """
+    made = {s.decision for s in p.life.suggestions}
+    known = made | {s.id for s in p.life.suggestions}
+    return sorted(d.ts_ms for d in p.snap.records.decisions if d.id in made or d.data.get("stands") in known)
 
 
 def _stillness(p: Picture) -> Stillness:
@@ -141,29 +153,34 @@ def _foretold(windows: Sequence[QuietWindow], i: int, p: Picture) -> Iterator[bo
 
 
 # ----------------------------------------------------------------------------- (b) placebo
-def _placebo(p: Picture) -> Placebo:
-    """Pretended events at suggestions that nobody applied, as far back as the samples in memory reach."""
-    series, s = p.snap.series, p.settings
-    if not len(series):
-        return Placebo()
-    others = tuple(e.ts_ms for e in p.snap.records.events)
-    window_ms = round(s.observe_window_s * 1000)
-    first = int(series.ts_ms[0]) + round(s.history_s * 1000)
-    last = int(series.ts_ms[-1]) - window_ms
-    found: list[Verdict] = []
-    before = 0
+def moments(p: Picture) -> list[int]:
+    """Instants at which a change may be pretended, newest first: something was suggested, nobody touched
+    anything near, and the window after it is over. Their windows do not overlap."""
+    window_ms = round(p.settings.observe_window_s * 1000)
+    events = sorted(e.ts_ms for e in p.snap.records.events)
+    last = (p.newest_ms or 0) - window_ms - END_MS
+    found: list[int] = []
     for ts in reversed(_said_ms(p)):
-        if len(found) >= PLACEBOS or ts < first:
-            break
-        near = any(-2 * window_ms < ts - e < window_ms for e in others)
-        if ts > last or near or (before and before - ts < window_ms):  # windows do not overlap
-            continue
-        before = ts
-        effect = measure(series, s, event_ms=ts, keys=("placebo",), others_ms=others, now_ms=p.snap.now_ms)
-        if effect.final and all(
-            e.state in (DataState.OK, DataState.CONSTANT) for e in effect.metrics.values()
-        ):
-            found.append(judge_step(effect, s).verdict)
+        i = bisect_right(events, ts - window_ms)
+        near = i < len(events) and events[i] < ts + 2 * window_ms
+        if ts <= last and not near and (not found or found[-1] - ts >= window_ms):
+            found.append(ts)
+    return found
+
+
+def pretend(p: Picture, ts_ms: int, samples: Series) -> Verdict | None:
+    """What the judge says of a change at `ts_ms` that nobody made; None where the samples cannot carry it."""
+    others = tuple(e.ts_ms for e in p.snap.records.events)
+    effect = measure(
+        samples, p.settings, event_ms=ts_ms, keys=("placebo",), others_ms=others, now_ms=p.snap.now_ms
+    )
+    whole = all(e.state in (DataState.OK, DataState.CONSTANT) for e in effect.metrics.values())
+    return judge_step(effect, p.settings).verdict if effect.final and whole else None
+
+
+def tally(verdicts: Iterable[Verdict | None]) -> Placebo:
+    """The verdicts counted; those that could not be given do not count."""
+    found = [v for v in verdicts if v is not None]
     return Placebo(
         n=len(found), improved=found.count(Verdict.IMPROVED), worsened=found.count(Verdict.WORSENED)
     )

@@ -210,13 +210,24 @@ def test_stillness_grades(t: Stillness, grade: Grade) -> None:
     [
         (Placebo(), Grade.NONE),
         (Placebo(n=99), Grade.NONE),
-        (Placebo(n=100, improved=6, worsened=6), Grade.PASS),
-        (Placebo(n=100, improved=7), Grade.FAIL),
-        (Placebo(n=100, worsened=7), Grade.FAIL),
+        (Placebo(n=100, improved=6, worsened=12), Grade.PASS),
+        # more than the limit, but a judge that errs just so often does it once in twenty times
+        (Placebo(n=100, improved=7), Grade.LOOK),
+        (Placebo(n=100, improved=10), Grade.LOOK),
+        (Placebo(n=100, improved=11), Grade.FAIL),
+        (Placebo(n=100, worsened=13), Grade.LOOK),
+        (Placebo(n=100, worsened=19), Grade.FAIL),
     ],
 )
 def test_placebo_grades(t: Placebo, grade: Grade) -> None:
     assert placebo(t, BARS).grade is grade
+
+
+def test_the_placebos_number_is_the_share_nearer_its_limit() -> None:
+    assert placebo(Placebo(n=100, improved=4, worsened=5), BARS).value == 0.04
+    assert placebo(Placebo(n=100, improved=4, worsened=9), BARS).value == 0.09
+    none = settings_with(governance__readiness__placebo_share=0)
+    assert placebo(Placebo(n=100, worsened=1), bars(none)).grade is Grade.FAIL
 
 
 def tallies(c: Forecasts, d: Forecasts) -> Track:
