@@ -20,10 +20,10 @@ from selftune.accounts import USERS_FILE, Account, Accounts
 from selftune.cli_hands import FOLDERS, account
 from selftune.cli_words import Voice
 from selftune.config import check
-from selftune.domain import InputError, JsonDict, Problem, Reason, Refused, Role, UnknownId
+from selftune.domain import Identity, InputError, JsonDict, Problem, Reason, Refused, Role, UnknownId
 from selftune.files import read_small
 from selftune.ledger import FileLedger
-from selftune.settings import SETTINGS_FILE
+from selftune.settings import SETTINGS_FILE, Settings
 
 WHATS = ("add", "list", "passwd", "role", "disable", "enable", "rename", "logins")
 USAGE = 2
@@ -118,9 +118,15 @@ def _change(path: Path, voice: Voice, a: argparse.Namespace) -> int:
     now = accounts.named(a.value[0] if a.what == "rename" else a.name)
     assert now is not None
     voice.json(as_json(now))
-    key = "added" if a.what == "add" else a.what
-    voice.say(f"cli.users.{key}", name=now.name, role=now.role.value, old=a.name, new=now.name)
-    for why in account_book.cautions(accounts, _needed(path)):
+    settings = _settings(path)
+    by_password = settings is None or settings.governance.identity in (Identity.LOCAL, Identity.OPEN)
+    shut = by_password and now.hash is None
+    key = {"add": "added_shut" if shut else "added", "enable": "enable_shut" if shut else "enable"}.get(
+        a.what
+    )
+    voice.say(f"cli.users.{key or a.what}", name=now.name, role=now.role.value, old=a.name, new=now.name)
+    able = Accounts(all=tuple(x for x in accounts.all if x.hash is not None or not by_password))
+    for why in account_book.cautions(able, settings.governance.approvals_required if settings else 1):
         voice.tell(f"  · {voice.sentence(why)}")
     return 0
 
@@ -158,10 +164,10 @@ def _added(a: argparse.Namespace, before: Accounts, voice: Voice) -> Change:
     return made(None if a.no_password else _new_hash(a, voice))
 
 
-def _needed(path: Path) -> int:
-    """How many signatures live mode needs, as far as the settings can be read."""
+def _settings(path: Path) -> Settings | None:
+    """The settings, as far as they can be read."""
     settings, _ = check(read_small(path / SETTINGS_FILE, SETTINGS_BYTES) or b"", SETTINGS_FILE)
-    return settings.governance.approvals_required if settings else 1
+    return settings
 
 
 def ledger_of(path: Path, voice: Voice) -> FileLedger:

@@ -36,11 +36,16 @@ def build(root: Map, file: str, noted: Iterable[Problem] = ()) -> tuple[Settings
     rules = check.named(root, "rules", check.rule)
     for section, found in (("targets", targets), ("rules", rules)):
         if not found and not check.has_problem_at(section):
-            check.fail("missing_key", root, (section,))
+            check.missing(root, (section,))
     values = {path: check.field(root, field) for path, field in FIELDS.items()}
     parts = _Parts(check, root, targets, rules, values)
     settings = parts.settings() if not check.problems else None
     return settings, sorted(check.problems, key=lambda p: p.line or 0)
+
+
+def _known(code: str, names: tuple[str, ...]) -> tuple[str, tuple[str, ...]] | None:
+    """What other sections may refer to; None where the section itself is at fault: that is said once."""
+    return (code, names) if names else None
 
 
 class _Parts:
@@ -55,11 +60,11 @@ class _Parts:
         values: Mapping[str, Any],
     ) -> None:
         self.targets, self.values = targets, values
-        known_metrics = check.names_in(root, "targets")
-        known_rules = check.names_in(root, "rules")
+        known_metrics = _known("unknown_metric", check.names_in(root, "targets"))
+        known_rules = _known("unknown_rule", check.names_in(root, "rules"))
 
         def of_metric(section: str, read: Callable[[Pair, Path], _T | None]) -> dict[str, _T]:
-            return check.named(root, section, read, known=("unknown_metric", known_metrics))
+            return check.named(root, section, read, known=known_metrics)
 
         self.weights = of_metric("strategy.objective_weights", check.weight)
         check.weights(root, self.weights)
@@ -67,9 +72,7 @@ class _Parts:
         self.good = {m: good.get(m, GOOD_SHARE * t.scale) for m, t in targets.items()}
         self.warn = of_metric("safety.warn", check.warn)
         self.hard = of_metric("safety.hard", check.hard)
-        direction = check.named(
-            root, "strategy.direction", check.direction, known=("unknown_rule", known_rules)
-        )
+        direction = check.named(root, "strategy.direction", check.direction, known=known_rules)
         self.rules = {n: replace(r, direction=direction.get(n, 0)) for n, r in rules.items()}
         self.readiness = check.named(root, "governance.readiness", check.weight)
         check.steps_visible(root, rules, values["strategy.resolution"])
@@ -168,7 +171,7 @@ class _Check(Walk):
         if keys is None:
             return None
         for missing in (k for k in ("init", "min", "max", "lr") if k not in keys):
-            self.fail("missing_key", pair.key, (*path, missing))
+            self.missing(pair.key, (*path, missing))
         positive = Field("lr", Kind.NUMBER, None, least=0, most=LARGEST, above=True)
         weight_field = Field("weight", Kind.NUMBER, None, least=0, most=LARGEST)
         init, lo, hi = (self.number(keys.get(k), (*path, k)) for k in ("init", "min", "max"))
@@ -242,7 +245,7 @@ class _Check(Walk):
         path = ("strategy", "objective_weights")
         section = self.section(root, ".".join(path))
         if section is None and not self.has_problem_at("strategy"):
-            self.fail("missing_key", root.get("strategy") or root, path)
+            self.missing(root.get("strategy") or root, path)
         elif section is not None and not self.has_problem_at(".".join(path)) and not sum(weights.values()):
             self.fail("weights_sum_zero", section, path)
 

@@ -51,6 +51,16 @@ class Walk:
         if problem not in self.problems:
             self.problems.append(problem)
 
+    def missing(self, node: Node, path: Path) -> None:
+        """Note that `path` must be there, unless a mistyped name stands in its place: that is the cause."""
+        meant = {
+            (*(p.key or "").split(".")[:-1], p.params.get("nearest"))
+            for p in self.problems
+            if p.code == "unknown_key"
+        }
+        if not any(path[: i + 1] in meant for i in range(len(path))):
+            self.fail("missing_key", node, path)
+
     def has_problem_at(self, section: str) -> bool:
         return any(p.key == section or (p.key or "").startswith(f"{section}.") for p in self.problems)
 

@@ -44,7 +44,7 @@ LAYERS: dict[int, list[str]] = {
     3: """
         plants simulate tuned demo
         runtime loop up supervisor lifeline
-        revising standing reviewing
+        revising pretended standing reviewing
         rehearsal
         backtest backtest_data backtest_pool backtest_replay backtest_closed backtest_simulate
         backtest_sweep backtest_runs backtest_job

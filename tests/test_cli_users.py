@@ -18,6 +18,7 @@ from selftune.accounts import USERS_FILE
 from selftune.catalogue import LANGUAGES
 from selftune.cli import main
 from selftune.ledger import FileLedger
+from selftune.settings import SETTINGS_FILE
 from tests.pages.roots import change_settings
 from tests.test_reviewing import seen, watch
 
@@ -125,6 +126,19 @@ def test_a_mistyped_root_gets_no_account(run: Run, tmp_path: Path) -> None:
         "--root", str(nowhere), "users", "add", "kim", "--role", "operator", "--no-password"
     )
     assert (code, said) == (3, None) and "--root" in told and not nowhere.exists()
+
+
+def test_without_a_password_it_is_not_said_that_anybody_can_sign_in(root: Path, run: Run) -> None:
+    add = ("users", "add", "kim", "--role", "operator", "--no-password")
+    code, made, said = run(*add)
+    assert code == 0 and made["password"] is False and "can sign in now" not in said
+    assert "users passwd kim" in said and "nobody can sign in" in said
+    file = root / SETTINGS_FILE
+    text = file.read_text(encoding="utf-8")
+    file.write_text(
+        f"{text}\ngovernance: {{ identity: proxy, proxy: {{ peers: [127.0.0.1] }} }}\n", encoding="utf-8"
+    )
+    assert "can sign in now" in run("users", "add", "lee", *add[3:])[2]
 
 
 def test_a_password_in_the_arguments_is_not_understood(run: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -285,6 +286,24 @@ APPENDED = [
     ("  excursion: { max_steps: 0 }", "too_small", "strategy.excursion.max_steps"),
     ("  resolution: 13", "too_big", "strategy.resolution"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "lines"),
+    [
+        ("targets", "tragets", 1),
+        ("rules", "rulez", 1),
+        ("lr", "lrr", 2),
+        ("strategy", "stratgy", 1),
+        ("observe_window_s", "observe_windw_s", 1),
+    ],
+)
+def test_one_mistyped_name_is_told_once_without_what_follows_from_it(
+    right: str, wrong: str, lines: int
+) -> None:
+    found = problems(re.sub(rf"^( *){right}:", rf"\1{wrong}:", SHIPPED, flags=re.MULTILINE))
+    assert [p.code for p in found] == ["unknown_key"] * lines
+    assert {p.params["nearest"] for p in found} == {right}
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def _builder() -> bool:
         return False
 
 
-@pytest.mark.skipif(not _builder(), reason="no setuptools 77 here: pip install -U setuptools")
+@pytest.mark.skipif(not _builder(), reason="no setuptools 77 here: pip install -r requirements.txt")
 def test_a_built_wheel_is_what_the_lists_say(tmp_path: Path) -> None:
     source = tmp_path / "source"
     tracked = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
