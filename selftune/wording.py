@@ -6,10 +6,11 @@ sentence that holds the code. The catalogue (language -> key -> template) is loa
 Templates: `{name}` is a parameter; `{name:spec}` says how, with the parts of `spec` set apart by `|`:
 `dur` (seconds in words), `time` (instant, HH:MM:SS), `date`, `+` (signed), `pct` (0..1 as per cent),
 `int`, `unit` (a number with the unit in the parameter `unit`), `q` (as typed, between backticks), `.3f`
-or `.0%` (Python's own), and a Korean particle: `{rule:은는}`, `{limit:dur|을를}`. `[[…{name}…]]` is left
-out when `name` is absent or None. `{{` and `}}` are braces. Without a spec the value says how: a name in
-`*_s` is a duration, one in `*_ms` an instant, and a word under a name of `WORD_KINDS` is shown by its
-entry (`metric.risk_band`).
+or `.0%` (Python's own), and a Korean particle: `{rule:은는}`, `{limit:dur|을를}`. `{n:one|step|steps}` is
+no number but the word that goes with it: the first where it reads 1, else the second; a unit's entry
+(`unit.steps: " step| steps"`) likewise. `[[…{name}…]]` is left out when `name` is absent or None.
+`{{` and `}}` are braces. Without a spec the value says how: a name in `*_s` is a duration, one in `*_ms` an
+instant, and a word under a name of `WORD_KINDS` is shown by its entry (`metric.risk_band`).
 """
 
 from __future__ import annotations
@@ -139,7 +140,10 @@ def _show(name: str, spec: str, page: _Page) -> str:
         raise _Absent(name)
     particle = ""
     how = ""
-    for part in spec.split("|"):
+    parts = spec.split("|")
+    if parts[0] == "one":
+        return _counted(page.params[name], *parts[1:])
+    for part in parts:
         part = part.strip()
         if part in PAIR_OF:
             particle = part
@@ -147,6 +151,12 @@ def _show(name: str, spec: str, page: _Page) -> str:
             how = part
     text = _value(name, page.params[name], how, page)
     return with_particle(text, particle) if particle else text
+
+
+def _counted(value: Any, one: str, more: str) -> str:
+    """`one` for what reads 1 or -1, else `more`."""
+    counts = isinstance(value, int | float) and not isinstance(value, bool)
+    return one if counts and number(value).removeprefix("-") == "1" else more
 
 
 def _value(name: str, value: Any, how: str, page: _Page) -> str:
@@ -261,8 +271,11 @@ def quantity(
         return instant(value, zone)
     if unit == "share":
         return number(value * 100, digits=3) + "%"
-    text = words.get(f"unit.{unit}", f" {plain(unit)}" if unit else "")
-    return number(value) + text
+    known = words.get(f"unit.{unit}")
+    if known is None:
+        return number(value) + (f" {plain(unit)}" if unit else "")
+    one, bar, more = known.partition("|")
+    return number(value) + (_counted(value, one, more) if bar else one)
 
 
 def plain(text: str, longest: int = LONGEST_TEXT) -> str:

@@ -82,7 +82,7 @@ def test_an_open_change_is_shown_with_its_countdown() -> None:
     text = "\n".join(screen(seen, Voice(lang="en")))
     assert "risk_max 0.35 → 0.33 (selftune)" in text
     assert "verdict in" in text
-    assert "1 steps from the reference 0.35" in text
+    assert "1 step from the reference 0.35" in text
 
 
 @pytest.mark.parametrize(("lang", "why"), [("en", "nothing to change"), ("ko", "목표")])

@@ -177,6 +177,12 @@ def test_instants_are_in_the_readers_zone() -> None:
         ("{mode}", {"mode": Mode.DRY_RUN}, "연습 모드"),
         ("{n:unit}", {"n": 3, "unit": "samples"}, "3개"),
         ("{n:unit}", {"n": 90, "unit": "s"}, "1분 30초"),
+        ("{n:int} {n:one|step|steps}", {"n": 1}, "1 step"),
+        ("{n:int} {n:one|step|steps}", {"n": 2}, "2 steps"),
+        ("{n:+} {n:one|point|points}", {"n": -1}, "-1 point"),
+        ("{n} {n:one|step|steps}", {"n": 1.00001}, "1 step"),  # as it reads
+        ("{n} {n:one|step|steps}", {"n": 0}, "0 steps"),
+        ("{n} {n:one|step is|steps are}", {"n": "1.0"}, "1.0 steps are"),
         ("a[[ {b}]]", {"b": None}, "a"),
         ("a[[ {b}]]", {}, "a"),
         ("a[[ {b}]]", {"b": 0}, "a 0"),
@@ -191,6 +197,21 @@ def test_instants_are_in_the_readers_zone() -> None:
 )
 def test_a_slot_is_shown_as_its_kind(template: str, params: dict[str, object], shown: str) -> None:
     assert said(template, **params) == shown
+
+
+def test_a_unit_has_its_singular() -> None:
+    for value, shown in ((1, "1 step"), (2, "2 steps"), (0.5, "0.5 steps")):
+        assert said("{n:unit}", "en", n=value, unit="steps") == shown
+    assert said("{n:unit}", "en", n=1, unit="a|b") == "1 a|b"  # somebody's own
+
+
+def test_no_english_sentence_counts_one_as_many() -> None:
+    """A plural that has a singular somewhere has it behind every number."""
+    words = load()["en"]
+    pairs = re.findall(r"\{\w+:one\|([a-z]+)\|([a-z]+)\}", "\n".join(words.values()))
+    many = "|".join(sorted({more for one, more in pairs if more.startswith(one)}))
+    counted = re.compile(r"\{(?!metric)\w+(?::int)?\} (?:[a-z]+ )?(?:" + many + r")\b")
+    assert {k: m.group() for k, t in words.items() if (m := counted.search(t))} == {}
 
 
 # ----------------------------------------------------------------------------- when something is missing
