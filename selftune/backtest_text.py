@@ -19,6 +19,7 @@ from selftune.markup import arrow, bullets, facts, safe
 from selftune.revision_text import label as label_of
 from selftune.settings import Settings
 
+NO_FIGURE = "–"
 SHOWN_STEPS, SHOWN_STRETCHES, SHOWN_GUARDS, SHOWN_VARIANTS = 12, 8, 8, 20
 VERDICT_SHAPES = {
     Verdict.BETTER: "●", Verdict.WORSE: "▼", Verdict.EVEN: "○", Verdict.STILL: "–", Verdict.UNKNOWN: "▨",
@@ -78,7 +79,7 @@ def sentences(result: Result, say: Say, colours: Colours) -> str:
 def points(x: Interval | None, *, sign: bool = False) -> str:
     """'88.1 (87.4 ~ 88.9)' in score points; '–' where the record cannot tell."""
     if x is None:
-        return "–"
+        return NO_FIGURE
     lo, hi = (number(100 * v, 1, sign=sign) for v in (x.lo, x.hi))
     return f'<b class="num">{number(100 * x.mean, 1, sign=sign)}</b> <span class="num">({lo} ~ {hi})</span>'
 
@@ -86,7 +87,7 @@ def points(x: Interval | None, *, sign: bool = False) -> str:
 def worst(s: Stretch | None, say: Say, zone: str) -> str:
     """The worst stretch: when, and what it lost against doing nothing."""
     if s is None:
-        return "–"
+        return NO_FIGURE
     when = safe(span_text(s.from_ms, s.to_ms, zone))
     if s.against is None:
         return when
@@ -96,9 +97,9 @@ def worst(s: Stretch | None, say: Say, zone: str) -> str:
 
 
 def answers(x: Line, say: Say, zone: str) -> list[tuple[str, str]]:
-    """One candidate's figures as questions and answers, for a narrow screen."""
-    o = x.outcome
-    return [(say(f"backtest.col_{key}"), cell) for key, cell in _cells(x, o, say, zone)]
+    """One candidate's figures as questions and answers, for a narrow screen; those without an answer go."""
+    cells = _cells(x, x.outcome, say, zone)
+    return [(say(f"backtest.col_{key}"), cell) for key, cell in cells if cell != NO_FIGURE]
 
 
 def _cells(x: Line, o: Outcome, say: Say, zone: str) -> list[tuple[str, str]]:
@@ -126,7 +127,7 @@ def outcomes_html(found: Sequence[Line], say: Say, zone: str, *, narrow: bool) -
     heads = "".join(f'<th scope="col">{escape(say(f"backtest.col_{k}"))}</th>' for k in ("name", *keys))
     rows = "".join(
         f'<tr><th scope="row">{_title(x, say)}</th>'
-        + "".join(f"<td>{cell or '–'}</td>" for _, cell in _cells(x, x.outcome, say, zone))
+        + "".join(f"<td>{cell or NO_FIGURE}</td>" for _, cell in _cells(x, x.outcome, say, zone))
         + "</tr>"
         for x in found
     )

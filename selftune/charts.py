@@ -56,6 +56,7 @@ from selftune.downsample import Buckets
 PANEL_HEIGHT = 96
 STRIP_HEIGHT = 36
 FIGURES_PX = 40
+CLOSE = 0.16  # of a chart's height: a line so near above a dot runs through the number over it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +205,7 @@ def metric_chart(
             "newest": {
                 "t": wall_times([newest[0]] if newest else [], look.zone),
                 "v": [newest[1]] if newest else [],
-                "label": [number(newest[1])] if newest else [],
+                **_newest_label(buckets, metric, target, newest[1] if newest else None),
             },
             **span_columns(span, look.zone),
         },
@@ -220,9 +221,23 @@ def metric_chart(
     )
 
 
+def _newest_label(
+    buckets: Buckets, metric: str, target: Target | None, value: float | None
+) -> dict[str, list[str]]:
+    """The newest value as text above its dot, or below it where a target's line runs close above."""
+    if value is None:
+        return {"above": [], "below": []}
+    limits = [v for v, _ in limits_of(target)]
+    seen = np.array([*buckets.lo.get(metric, ()), *buckets.hi.get(metric, ()), *limits, value], np.float64)
+    room = CLOSE * float(np.nanmax(seen) - np.nanmin(seen))
+    below = any(0 <= v - value < room for v in limits)
+    text = number(value)
+    return {"above": ["" if below else text], "below": [text if below else ""]}
+
+
 @lru_cache(maxsize=64)
 def _metric_spec(look: Look, words: tuple[str, ...], hover: tuple[str, str, str], room: bool) -> JsonDict:
-    x = time_axis()
+    x, c = time_axis(), look.colours
     newest = alt.Chart(alt.NamedData("newest")).encode(x=x, y="v:Q")
     probe = (
         alt.Chart(alt.NamedData("buckets"))
@@ -244,8 +259,13 @@ def _metric_spec(look: Look, words: tuple[str, ...], hover: tuple[str, str, str]
         probe,
         *([event_rules(x), event_markers(look, words, x)] if words else []),
         newest.mark_point(filled=True, size=60, color=look.colours.line, opacity=1),
-        newest.mark_text(dy=-11, align="right", fontWeight=600, color=look.colours.text).encode(
-            text="label:N"
+        *(
+            newest.mark_text(dy=dy, align="right", fontWeight=600, **ink).encode(text=f"{side}:N")
+            for side, dy in (("above", -11), ("below", 13))
+            for ink in (
+                {"color": c.ground, "stroke": c.ground, "strokeWidth": 4, "opacity": 0.85},
+                {"color": c.text},
+            )
         ),
     )
     return finish(chart.properties(height=170 if look.narrow else 220), look)

@@ -7,11 +7,13 @@ nothing; who may start one is asked at the write.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import streamlit as st
 
 from selftune import backtest_desk, backtest_runs, deskwork, ui
+from selftune.backtest_request import Mode
 from selftune.backtest_text import progress, trial_html
 from selftune.backtest_view import trial
 from selftune.chart_kit import Say
@@ -37,11 +39,26 @@ def panel(text: str, run_id: str, now: Now, say: Say, *, started: Callable[[str]
             )  # fmt: skip
             if not run.status.over:
                 return
+        request = trial(text)
         key = "targets.try_button" if run is None else "targets.try_again"
-        if st.button(say(key), icon=":material/science:", key="targets_try_start"):
-            found = deskwork.told(say, lambda who: backtest_desk.ask(now.root, trial(text), role=who.role))
+        with st.container(horizontal=True):
+            again = st.button(say(key), icon=":material/science:", key="targets_try_start")
+            wanted = request if again else None
+            # where the record cannot tell, what it teaches may: the way on that a reader asks for next
+            if unanswered(run) and st.button(
+                say("targets.try_model"), icon=":material/model_training:", key="targets_try_model"
+            ):
+                wanted = replace(request, mode=Mode.SIMULATE)
+        if wanted is not None:
+            found = deskwork.told(say, lambda who: backtest_desk.ask(now.root, wanted, role=who.role))
             if found is not None:
                 started(found)
+
+
+def unanswered(run: backtest_runs.Run | None) -> bool:
+    """True when the record had no answer for the draft, so that a learned model is worth asking."""
+    result = run.result if run is not None else None
+    return result is not None and result.mode == Mode.REPLAY and result.outcomes[0].score is None
 
 
 def watched(run_id: str) -> None:
