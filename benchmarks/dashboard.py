@@ -3,10 +3,13 @@
 Real server processes on loopback, real websocket clients (each opens the page as a browser does, and lets
 each live part renew at the pace the server told it; some never read what they are sent), a real Chromium
 for the first paint. Beside it, where it is installed, the dashboard of optuna for first paint and weight,
-measured in turns with ours. `--quick`: fewer sessions, shorter. Prints a table, then one JSON object.
+measured in turns with ours. `--quick`: fewer sessions, shorter. `--sessions 1 20`: only those readers.
+Prints a table, then one JSON object.
 
-Two sides of a tick: `in_process` is the server's own time without a network (our work alone, and with all
-of Streamlit's); `sessions_<n>` is what a client waits for, from its question to the end of the run.
+Three sides of a tick. `sessions_<n>`: what a client waits for, from its question to the end of the run, and
+`server_ms_a_tick`, what the server process spent (user and system time of all it did, over the ticks of that
+time; the client is a process of its own and not in it). `in_process`: our own work alone, without Streamlit.
+The server slows its readers down when it is busy (pace.py): `paces_s` says to what.
 """
 
 from __future__ import annotations
@@ -44,7 +47,8 @@ DEAF = 5  # one in so many more opens the page and never reads an answer
 RAMP_S = 0.25  # readers come so far apart: people do not open a page in the same instant
 TRIALS = 1000  # of the study that optuna's dashboard shows
 TARGETS: tuple[tuple[str, str, float], ...] = (
-    ("tick_whole_p50_ms", "live tick, server time, one session (ms)", 30),
+    ("tick_whole_p50_ms", "live tick, one session, question to answer (ms)", 30),
+    ("tick_server_ms", "live tick, one session, server process (ms)", 30),
     ("start_to_health_s", "server start to health (s)", 2),
     ("p95_20_ms", "tick p95 with 20 sessions (ms)", 1000),
     ("p95_100_ms", "tick p95 with 100 sessions (ms)", 3000),
@@ -104,18 +108,25 @@ def parts_ms(root: Path, n: int) -> dict[str, Any]:
 # ------------------------------------------------------------------------------- sessions
 @dataclass
 class Crowd:
-    """What the readers of one run saw. `ticks` and `opened`: ms; `paces`: seconds, as the server told."""
+    """What the readers of one run saw. `ticks` and `opened`: ms; `paces`: seconds, as the server last told.
+
+    `server_s`: what the server process spent over the time of the ticks, in seconds of a core.
+    """
 
     ticks: list[float] = field(default_factory=list)
     opened: list[float] = field(default_factory=list)
-    paces: list[float] = field(default_factory=list)
+    paces: dict[tuple[int, str], float] = field(default_factory=dict)
     lost: int = 0
+    server_s: float | None = None
 
 
-async def one_session(url: str, until: asyncio.Event, crowd: Crowd, late: float, *, page: str) -> None:
+async def one_session(
+    url: str, until: asyncio.Event, crowd: Crowd, me: int, late: float, *, page: str
+) -> None:
     """One reader: opens the page over a websocket and lets its live parts renew until told to leave.
 
-    A tick is the time from asking the server to run a live part to the end of that run.
+    A tick is the time from asking the server to run a live part to the end of that run. A pace that the
+    server changes meanwhile is taken up, as a browser takes it up.
     """
     import websockets
 
@@ -129,7 +140,7 @@ async def one_session(url: str, until: asyncio.Event, crowd: Crowd, late: float,
             await ws.send(rerun(page=page))
             parts = {m.fragment_id: m.interval for m in await answers(ws)}
             crowd.opened.append(1000 * (time.perf_counter() - start))
-            crowd.paces += parts.values()
+            crowd.paces |= {(me, part): every for part, every in parts.items()}
             due = {part: time.monotonic() + every for part, every in parts.items()}
             while due and not until.is_set():
                 part = min(due, key=lambda x: due[x])
@@ -139,7 +150,8 @@ async def one_session(url: str, until: asyncio.Event, crowd: Crowd, late: float,
                     break
                 start = time.perf_counter()
                 await ws.send(rerun(part=part, page=page))
-                await answers(ws)
+                for told in await answers(ws):
+                    parts[told.fragment_id] = crowd.paces[me, told.fragment_id] = told.interval
                 crowd.ticks.append(1000 * (time.perf_counter() - start))
                 due[part] = max(due[part] + parts[part], time.monotonic())
     except (OSError, TimeoutError, websockets.WebSocketException):
@@ -214,44 +226,69 @@ def rss_mb(pid: int) -> float | None:
     return int(line.split()[1]) / 1024
 
 
-async def crowd(url: str, n: int, seconds: float, *, page: str = "", deaf: int = 0) -> Crowd:
+def spent_s(pid: int) -> float | None:
+    """User and system time of a process so far, where the system tells it. Units: seconds of a core."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    user, system = text.rsplit(")", 1)[1].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+async def crowd(url: str, n: int, seconds: float, *, pid: int, page: str = "", deaf: int = 0) -> Crowd:
     """`n` readers who come one after another, and `deaf` who never read; they all stay for `seconds`."""
     seen, until = Crowd(), asyncio.Event()
-    readers = [one_session(url, until, seen, RAMP_S * i, page=page) for i in range(n)]
+    readers = [one_session(url, until, seen, i, RAMP_S * i, page=page) for i in range(n)]
     others = [deaf_session(url, until, RAMP_S * i) for i in range(deaf)]
     tasks = [asyncio.create_task(x) for x in (*readers, *others)]
     await asyncio.sleep(RAMP_S * n)
     seen.ticks.clear()  # what was measured while the last were still opening the page is no tick alone
+    before = spent_s(pid)
     await asyncio.sleep(seconds)
+    after = spent_s(pid)
+    seen.server_s = None if before is None or after is None else after - before
     until.set()
     await asyncio.wait(tasks, timeout=90)
     return seen
 
 
+def ticks_of(seen: Crowd, seconds: float) -> dict[str, Any]:
+    """What the readers of one run waited for, and what it cost the server."""
+    spent, n = seen.server_s, len(seen.ticks)
+    return {
+        "ticks": n, "p50_ms": percentile(seen.ticks, 0.5), "p95_ms": percentile(seen.ticks, 0.95),
+        "server_ms_a_tick": round(1000 * spent / n, 1) if spent is not None and n else None,
+        "server_cores": round(spent / seconds, 2) if spent is not None else None,
+        "paces_s": [round(f(seen.paces.values()), 1) for f in (min, max)] if seen.paces else None,
+        "lost": seen.lost,
+    }  # fmt: skip
+
+
 def sessions(root: Path, log: Path, n: int, seconds: float) -> dict[str, Any]:
     """A server of its own, so that what the readers before left behind is not counted here."""
     process, url = serve(root, log)
+    pid = process.pid
     try:
-        asyncio.run(crowd(url, 1, 3))  # imports, caches, the first reading of the files
-        before = rss_mb(process.pid)
-        seen = asyncio.run(crowd(url, n, seconds, deaf=0))
-        now = rss_mb(process.pid)
-        found: dict[str, Any] = {
-            "ticks": len(seen.ticks), "p50_ms": percentile(seen.ticks, 0.5),
-            "p95_ms": percentile(seen.ticks, 0.95), "opened_p50_ms": percentile(seen.opened, 0.5),
-            "opened_p95_ms": percentile(seen.opened, 0.95), "lost": seen.lost,
-            "longest_pace_s": round(max(seen.paces, default=0.0), 1), "rss_mb": round(now) if now else None,
+        asyncio.run(crowd(url, 1, 3, pid=pid))  # imports, caches, the first reading of the files
+        before = rss_mb(pid)
+        seen = asyncio.run(crowd(url, n, seconds, pid=pid))
+        now = rss_mb(pid)
+        found = {
+            **ticks_of(seen, seconds),
+            "opened_p50_ms": percentile(seen.opened, 0.5), "opened_p95_ms": percentile(seen.opened, 0.95),
+            "rss_mb": round(now) if now else None,
             "mb_a_session": round((now - before) / n, 2) if now and before else None,
         }  # fmt: skip
         if n > 1:
             deaf = max(1, n // DEAF)
-            beside = asyncio.run(crowd(url, n, seconds / 2, deaf=deaf))
-            late = rss_mb(process.pid)
+            beside = asyncio.run(crowd(url, n, seconds / 2, pid=pid, deaf=deaf))
+            late = rss_mb(pid)
             found["beside_deaf"] = {
-                "deaf": deaf, "p50_ms": percentile(beside.ticks, 0.5),
-                "p95_ms": percentile(beside.ticks, 0.95), "lost": beside.lost,
+                "deaf": deaf,
+                **ticks_of(beside, seconds / 2),
                 "rss_mb": round(late) if late else None,
-            }  # fmt: skip
+            }
         return found
     finally:
         process.terminate()
@@ -322,7 +359,7 @@ def optuna(folder: Path, times: int) -> dict[str, Any]:
 
 def figures(out: dict[str, Any]) -> dict[str, float | None]:
     """The figures that have a target, from all that was measured; None = not measured."""
-    ours, theirs = out["overview"], out["optuna_dashboard"]
+    ours, theirs = out.get("overview", {}), out.get("optuna_dashboard", {})
     many = [out[k] for k in out if k.startswith("sessions_")]
     per = [x["mb_a_session"] for x in many if x["mb_a_session"] is not None]
 
@@ -331,7 +368,8 @@ def figures(out: dict[str, Any]) -> dict[str, float | None]:
 
     return {
         "tick_whole_p50_ms": out.get("sessions_1", {}).get("p50_ms"),
-        "start_to_health_s": out["start_to_health_s"],
+        "tick_server_ms": out.get("sessions_1", {}).get("server_ms_a_tick"),
+        "start_to_health_s": out.get("start_to_health_s"),
         "p95_20_ms": out.get("sessions_20", {}).get("p95_ms"),
         "p95_100_ms": out.get("sessions_100", {}).get("p95_ms"),
         "mb_a_session": per[-1] if per else None,
@@ -349,30 +387,37 @@ def table(found: dict[str, float | None]) -> list[str]:
     return lines
 
 
+def pages(root: Path, folder: Path, out: dict[str, Any], *, times: int) -> None:
+    """Into `out`: the server's start, the first paint of two pages, and that of optuna's dashboard."""
+    start = time.perf_counter()
+    process, url = serve(root, folder / "server.log")
+    out["start_to_health_s"] = round(time.perf_counter() - start, 2)
+    try:
+        out["overview"] = paint(url, "[data-testid=stVegaLiteChart] svg", times)
+        out["trends"] = paint(f"{url}/trends", ".st-key-trends_panels_box svg", times)
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+    out["optuna_dashboard"] = optuna(folder, times)
+
+
 def main() -> int:
     """Prints the figures beside their targets, then all of them as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer sessions, shorter")
-    quick = parser.parse_args().quick
+    parser.add_argument("--sessions", type=int, nargs="+", metavar="N", help="only so many readers at once")
+    given = parser.parse_args()
+    quick, many = given.quick, given.sessions or (QUICK_SESSIONS if given.quick else SESSIONS)
     out: dict[str, Any] = {"cores": os.cpu_count(), "load_before": round(os.getloadavg()[0], 2)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         root = data_root(folder / "root", 60)
         write_event(root, "risk_max", 0.35, 0.33, minutes_ago=40, actor="bench")
         write_event(root, "creative_min", 0.22, 0.24, minutes_ago=20, actor="bench")
-        start = time.perf_counter()
-        process, url = serve(root, folder / "server.log")
-        out["start_to_health_s"] = round(time.perf_counter() - start, 2)
-        times = 1 if quick else 5
-        try:
-            out["overview"] = paint(url, "[data-testid=stVegaLiteChart] svg", times)
-            out["trends"] = paint(f"{url}/trends", ".st-key-trends_panels_box svg", times)
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
-        out["optuna_dashboard"] = optuna(folder, times)
+        if not given.sessions:
+            pages(root, folder, out, times=1 if quick else 5)
         with Pulse(root):
-            for n in QUICK_SESSIONS if quick else SESSIONS:
+            for n in many:
                 out[f"sessions_{n}"] = sessions(root, folder / f"{n}.log", n, 10 if quick else 40)
         out["in_process"] = tick_ms(root, 10 if quick else 30)
     for line in table(figures(out)):

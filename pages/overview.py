@@ -5,6 +5,7 @@ Thin; the judgements are view.py's and needs.py's.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -139,7 +140,7 @@ def metric_cards(now: Now, cards: list[MetricCard], say: Say) -> None:
                 if card.limit is not None:
                     side = "card.at_most" if card.at_most else "card.at_least"
                     st.markdown(f":small[{say(side, limit=number(card.limit))}]", width="content")
-            view = ui.prepared(now, ("spark", card), lambda c=card: little(now, c, look, say))  # type: ignore[misc]
+            view = ui.prepared(now, ("spark", card), partial(little, now, card, look, say), table=False)
             ui.chart(view, say, key=f"spark_{card.metric}", sentence=False, table=False)
 
 
@@ -283,6 +284,6 @@ def size_text(size: int | None) -> str:
     return f"{value:.1f} GB"
 
 
-ui.live(figures, key="overview_live", every_s=ui.FIGURES_S)
+ui.live(figures, key="overview_live", every_s=ui.FIGURES_S, longest_s=ui.FIGURES_LONGEST_S)
 ui.live(charts, key="overview_charts")
 ui.guarded(files)()

@@ -97,6 +97,7 @@ class ChartView:
     table: Mapping[str, Sequence[Any]]
     selections: tuple[str, ...] = field(default=())
     packed: Mapping[str, Any] | None = None  # the datasets as they go on the wire, where sessions share them
+    listing: Any = None  # the table likewise
 
     @property
     def empty(self) -> bool:

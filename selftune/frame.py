@@ -78,7 +78,7 @@ def banner() -> None:
     """The banner of every page, from the newest picture."""
     now = ui.now()
     say = ui.words(now)
-    ui.banner(now.banner, say, switch=lambda: switch.button(now, say))
+    ui.banner(now.banner, say, switch=lambda: switch.button(now, say), slower_s=ui.slower_s())
     whoami.ending(say)
 
 
@@ -95,10 +95,11 @@ def main() -> None:
     say = ui.words()
     page = navigation(say)
     sidebar(visitor, say, pace=page.url_path != "trends")
-    ui.live(banner, key="banner_live", every_s=ui.BANNER_S)
+    ui.live(banner, key="banner_live", every_s=ui.BANNER_S, longest_s=ui.BANNER_LONGEST_S)
     deskwork.said()
     ui.guarded(page.run)()
     switch.dialog(say)
+    ui.settle()
 
 
 main()

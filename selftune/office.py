@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from selftune.book import Batch, Committed
 from selftune.cycle import plan_of
 from selftune.domain import JsonDict, Problem, Role, SettingsError, StorageError
 from selftune.ledger import FileLedger, Ledger
+from selftune.pace import Pace
 from selftune.picture import Picture
 from selftune.plan import Act, Plan
 from selftune.runtime import Root
@@ -28,7 +30,6 @@ from selftune.view import share_s
 
 T = TypeVar("T")
 SHARE_S = 0.4  # sessions that ask within this time share one look at the files
-GONE_S = 90.0  # a session that asked nothing for so long has left, or renews nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +37,21 @@ class Glance:
     """What was found at one look. `picture` is None while there were never valid settings, or no disk.
 
     `problems`: what is wrong with the settings file on disk (the picture then stands on the last
-    valid ones). `plan`: what the loop would want now; nothing of it is written. `slot`: the number of
-    the look; what is prepared from a look may be shared by all that have the same number.
+    valid ones). `slot`: the number of the look; what is prepared from a look may be shared by all that
+    have the same number.
     """
 
     picture: Picture | None
-    plan: Plan | None
+    planned: Callable[[Picture], Plan]
     problems: tuple[Problem, ...] = ()
     fault: str | None = None
     stream: StreamState | None = None
     slot: int = 0
+
+    @cached_property
+    def plan(self) -> Plan | None:
+        """What the loop would want now, made when it is first asked for; nothing of it is written."""
+        return self.planned(self.picture) if self.picture is not None else None
 
 
 class Office:
@@ -57,28 +63,16 @@ class Office:
         self._root: Root | None = None
         self._shared: tuple[float, Glance] | None = None
         self._slot = 0
-        self._seen: dict[str, float] = {}  # by session: when it last asked
+        self.pace = Pace()
 
     def glance(self) -> Glance:
         """The present picture; looks made within a moment of each other share one."""
         with self._lock:
-            shared = share_s(SHARE_S, self.sessions())
+            shared = share_s(SHARE_S, self.pace.sessions)
             if self._shared is None or time.monotonic() - self._shared[0] > shared:
                 self._slot += 1
                 self._shared = (time.monotonic(), replace(self._look(), slot=self._slot))
             return self._shared[1]
-
-    def here(self, who: str) -> None:
-        """Counts the session `who` among those that look now."""
-        with self._lock:
-            self._seen[who] = time.monotonic()
-
-    def sessions(self) -> int:
-        """How many sessions looked a moment ago."""
-        with self._lock:
-            oldest = time.monotonic() - GONE_S
-            self._seen = {who: t for who, t in self._seen.items() if t >= oldest}
-            return len(self._seen)
 
     def _look(self) -> Glance:
         try:
@@ -87,14 +81,18 @@ class Office:
             error = root.settings_book.error
             return Glance(
                 picture=picture,
-                plan=plan_of(picture),
+                planned=self._plan,
                 problems=error.problems if error else (),
                 stream=root.stream.state if isinstance(root.stream, SampleStream) else None,
             )
         except SettingsError as e:
-            return Glance(picture=None, plan=None, problems=e.problems)
+            return Glance(picture=None, planned=self._plan, problems=e.problems)
         except (StorageError, OSError) as e:
-            return Glance(picture=None, plan=None, fault=str(e))
+            return Glance(picture=None, planned=self._plan, fault=str(e))
+
+    def _plan(self, picture: Picture) -> Plan:
+        with self._lock:  # what is remembered between looks is the root's
+            return plan_of(picture)
 
     def _open(self) -> Root:
         if self._root is None:

@@ -5,7 +5,9 @@ Pages ask here and stay thin. Nothing in here decides about rules, settings or a
 
 from __future__ import annotations
 
+import gc
 import logging
+import os
 import secrets
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -19,13 +21,16 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 import streamlit as st
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState, get_script_run_ctx
 
 from selftune import catalogue, runtime, web
 from selftune.chart_kit import ChartView, Columns, Layout, Look, Say, Theme
 from selftune.desk import Desk, Now
 from selftune.domain import Mode, Role
 from selftune.markup import as_typed, cell
-from selftune.view import BannerView, DataAge, LoopState, Visitor, pace_s
+from selftune.pace import LONGEST_S
+from selftune.view import BannerView, DataAge, LoopState, Visitor
 from selftune.wording import plain
 
 log = logging.getLogger("selftune.ui")
@@ -34,7 +39,9 @@ FAVICON = Path(__file__).parent / "static" / "favicon.png"
 ZONE = "Asia/Seoul"  # until valid settings say otherwise
 REFRESH_S = (0, 5, 15, 60)
 BANNER_S = 2  # the banner is never older, whatever pace the reader chose for the rest
+BANNER_LONGEST_S = 8  # also on a busy server: that the loop is dead shows within 15 s
 FIGURES_S = 5
+FIGURES_LONGEST_S = 15
 BRIGHT = (
     ".stApp [data-testid=stBaseButton-primary]",
     ".stApp [data-testid=stBaseButton-primaryFormSubmit]",
@@ -156,9 +163,7 @@ def desk(root: str) -> Desk:
 
 def now() -> Now:
     """What is known about the data root at this moment."""
-    desk_ = shared()
-    desk_.office.here(reader())
-    return desk_.now()
+    return shared().now()
 
 
 def reader() -> str:
@@ -168,19 +173,63 @@ def reader() -> str:
 
 def shared() -> Desk:
     """The one reader of this process for the data root in use."""
-    return desk(str(runtime.data_root()))
+    named = os.environ.get("SELFTUNE_ROOT", "")
+    return desk(_real(named) if os.path.isabs(named) else str(runtime.data_root()))
+
+
+@lru_cache(maxsize=16)
+def _real(named: str) -> str:
+    """The data root, its links followed once and not several times at each tick."""
+    return str(runtime.data_root(named))
+
+
+@lru_cache(maxsize=1)
+def settle() -> None:
+    """After the first page: what is loaded by now stays, so that no garbage collection looks at it again."""
+    gc.freeze()
 
 
 # ------------------------------------------------------------------------------- live parts
-def live(draw: Callable[[], None], *, key: str, every_s: float | None = None) -> None:
+def live(
+    draw: Callable[[], None], *, key: str, every_s: float | None = None, longest_s: float = LONGEST_S
+) -> None:
     """Draws a part that renews itself; a fault stays inside it.
 
-    `every_s`: its own pace (0: never); None = the pace that the reader chose. With many readers both are
-    longer (view.pace_s), for whoever opens or changes a page from then on.
+    `every_s`: its own pace (0: never); None = the pace that the reader chose. When the server is busy both
+    are longer, up to `longest_s` (pace.py), and shorter again afterwards, also on pages that are open.
     """
     chosen = refresh_s() if every_s is None else every_s
-    every = pace_s(chosen, shared().office.sessions(), reader())
-    st.fragment(guarded(draw), run_every=every or None, key=key)()
+    pace, who = shared().office.pace, reader()
+
+    def part() -> None:
+        moved = pace.drawn(who, key, chosen, longest_s)
+        if moved is not None:
+            _retime(moved)
+        guarded(draw)()
+
+    st.fragment(part, run_every=pace.every_s(who, key, chosen, longest_s) or None, key=key)()
+
+
+def _retime(every_s: float) -> None:
+    """Tells the browser a new pace for the live part that is being drawn.
+
+    Streamlit says a part's pace only when the whole page runs; its browser side takes the message at any
+    time, and puts the new pace in the place of the old one.
+    """
+    run, part = get_script_run_ctx(suppress_warning=True), ThreadState.get().fragment_id
+    if run is None or part is None:
+        return
+    message = ForwardMsg()
+    message.auto_rerun.interval = every_s
+    message.auto_rerun.fragment_id = part
+    run.enqueue(message)
+
+
+def slower_s() -> float | None:
+    """The pace of this reader's page, where the server is too busy for the one they chose. Units: seconds."""
+    chosen = refresh_s()
+    pace = shared().office.pace.paced_s(reader(), chosen)
+    return pace if pace > chosen else None
 
 
 def refresh_s() -> int:
@@ -244,10 +293,13 @@ _DATA_FACE = {
 }
 
 
-def banner(view: BannerView, say: Say, *, switch: Callable[[], None] | None = None) -> None:
+def banner(
+    view: BannerView, say: Say, *, switch: Callable[[], None] | None = None, slower_s: float | None = None
+) -> None:
     """[loop and its age][practice or live][age of the data][Stop tuning] as it stands on every page.
 
-    `switch` draws what stops or resumes (or says whom to ask) at the end of the row.
+    `switch` draws what stops or resumes (or says whom to ask) at the end of the row. `slower_s`: how often
+    the page renews, where that is not as chosen.
     """
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="banner"):
         if view.demo:
@@ -267,6 +319,8 @@ def banner(view: BannerView, say: Say, *, switch: Callable[[], None] | None = No
             st.badge(said, icon=":material/hourglass_bottom:", color="orange")
         colour, icon = _DATA_FACE[view.data]
         st.badge(say(f"banner.data_{view.data.value}", age=_whole(view.data_age_s)), icon=icon, color=colour)  # type: ignore[arg-type]
+        if slower_s is not None:
+            st.badge(say("banner.slower", every_s=_whole(slower_s)), icon=":material/speed:", color="gray")
         if switch is not None:
             switch()
     notices(view, say)
@@ -330,7 +384,7 @@ def chart(view: ChartView, say: Say, *, key: str, sentence: bool = True, table: 
     if view.empty:
         st.write(say("chart.nothing"))
         return []
-    data = view.packed or {name: arrow(c) for name, c in view.datasets.items()}
+    data = view.packed or {name: wire(c) for name, c in view.datasets.items()}
     spec = {**view.spec, "datasets": data}
     picked: list[str] = []
     with st.container(key=f"{key}_box", gap="xsmall"):
@@ -347,19 +401,22 @@ def chart(view: ChartView, say: Say, *, key: str, sentence: bool = True, table: 
             st.write(view.sentence)
         if table:
             with st.expander(say("chart.as_table"), icon=":material/table_rows:", key=f"{key}_table"):
-                st.dataframe(_typed(view.table), width="stretch", height=240, hide_index=True)
+                rows = listing(view.table) if view.listing is None else view.listing
+                st.dataframe(rows, width="stretch", height=240, hide_index=True)
     return picked
 
 
-def prepared(now_: Now, key: Hashable, make: Callable[[], ChartView]) -> ChartView:
+def prepared(now_: Now, key: Hashable, make: Callable[[], ChartView], *, table: bool = True) -> ChartView:
     """The chart `make()` of this look at the files, prepared once for all sessions that draw it alike.
 
-    `key` names the chart and everything in it that is neither in the look nor in how it is drawn.
+    `key` names the chart and everything in it that is neither in the look nor in how it is drawn; `table`:
+    whether its table is shown as well.
     """
 
     def packed() -> ChartView:
         view = make()
-        return replace(view, packed={name: arrow(c) for name, c in view.datasets.items()})
+        packed = {name: wire(c) for name, c in view.datasets.items()}
+        return replace(view, packed=packed, listing=listing(view.table) if table else None)
 
     return shared().kept(("drawn", key, now_.glance.slot, look(now_)), packed)
 
@@ -367,6 +424,23 @@ def prepared(now_: Now, key: Hashable, make: Callable[[], ChartView]) -> ChartVi
 def arrow(columns: Columns) -> pa.Table:
     """Columns as an Arrow table; text stays text even when there is no row."""
     return pa.table({name: _column(name, values) for name, values in columns.items()})
+
+
+def wire(columns: Columns) -> bytes:
+    """Columns as they go to the browser: an Arrow stream, which Streamlit passes on as it is."""
+    table, out = arrow(columns), pa.BufferOutputStream()
+    with pa.ipc.new_stream(out, table.schema) as stream:
+        stream.write_table(table)
+    return bytes(out.getvalue())
+
+
+def listing(table: Columns) -> pa.Table | dict[str, Sequence[object]]:
+    """A chart's table, ready for all who open it; as plain columns where one holds more than one kind."""
+    typed = _typed(table)
+    try:
+        return pa.table({name: pa.array(values, from_pandas=True) for name, values in typed.items()})
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return typed
 
 
 def _typed(table: Columns) -> dict[str, Sequence[object]]:

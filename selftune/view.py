@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from zlib import crc32
 
 import numpy as np
 
@@ -18,10 +17,8 @@ from selftune.series import Series
 
 ALIVE_S, LATE_S = 2.0, 5.0
 CARD_WINDOW_S = 30.0
-FEW = 30  # sessions up to which everybody has the pace they chose
-LONGEST_S = 60.0
-SLOT_S = 2.0  # above `FEW`, sessions share one look at the files for so long
-JITTER = 0.1
+MANY = 20  # from so many sessions on, they share one look at the files for `SLOT_S`
+SLOT_S = 2.0
 
 
 class Way(StrEnum):
@@ -211,18 +208,9 @@ def worst(cards: Sequence[MetricCard]) -> MetricCard | None:
 
 
 # ------------------------------------------------------------------------------- many at once
-def pace_s(chosen_s: float, sessions: int, who: str = "") -> float:
-    """How often a part renews itself, when so many look at once. Units: seconds; 0 = never, as chosen.
-
-    Above `FEW` sessions the pace grows with their number, so that the server does the same work a
-    second; each session (`who`) adds a fixed little of its own, so that they do not all ask together.
-    """
-    if chosen_s <= 0 or sessions <= FEW:
-        return chosen_s
-    longer = max(chosen_s, min(LONGEST_S, chosen_s * sessions / FEW))
-    return longer * (1 + JITTER * (crc32(who.encode()) % 1000) / 1000)
-
-
 def share_s(usual_s: float, sessions: int) -> float:
-    """For how long sessions share one look at the files. Units: seconds."""
-    return usual_s if sessions <= FEW else max(usual_s, SLOT_S)
+    """For how long sessions share one look at the files. Units: seconds.
+
+    The more there are the longer, so that the looks of a second, and the pictures made from them, stay few.
+    """
+    return max(usual_s, min(SLOT_S, SLOT_S * sessions / MANY))

@@ -54,7 +54,7 @@ LAYERS: dict[int, list[str]] = {
     """.split(),
     4: """
         chart_kit chart_parts charts effect_charts
-        view desk office ui web frame switch
+        view desk office pace ui web frame switch
         oidc doors sockets sign_in sign_in_page whoami
         needs past trends
         revision_text backtest_view backtest_text backtest_charts

@@ -19,23 +19,16 @@ from selftune.picture import Picture
 from selftune.plan import Act
 
 
-@pytest.mark.parametrize(("sessions", "shared"), [(1, False), (30, False), (31, True)])
-def test_above_thirty_sessions_a_look_is_shared_for_longer(root: Path, sessions: int, shared: bool) -> None:
+@pytest.mark.parametrize(("sessions", "shared"), [(1, False), (20, True)])
+def test_where_many_look_a_look_is_shared_for_longer(root: Path, sessions: int, shared: bool) -> None:
     office = Office(root)
     for i in range(sessions):
-        office.here(f"s{i}")
-    office.here("s0")  # the same one twice is one
-    assert office.sessions() == sessions
+        office.pace.every_s(f"s{i}", "banner", 2.0)
+    office.pace.every_s("s0", "charts", 5.0)  # the same one twice is one
+    assert office.pace.sessions == sessions
     first = office.glance().slot
     time.sleep(0.5)
     assert (office.glance().slot == first) is shared
-
-
-def test_who_left_is_not_counted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    office = Office(root)
-    office.here("gone")
-    monkeypatch.setattr("selftune.office.GONE_S", -1.0)
-    assert office.sessions() == 0
 
 
 def test_a_chart_is_prepared_once_a_look_and_again_for_the_next(

@@ -46,13 +46,18 @@ def data_root(root: Path, minutes: float = 12) -> Path:
     return root
 
 
-def serve(root: Path, log: Path, role: str = "operator") -> tuple[subprocess.Popen[bytes], str]:
-    """(process, address) of `streamlit run app.py` for this role once it answers."""
+def serve(
+    root: Path, log: Path, role: str = "operator", first: str = ""
+) -> tuple[subprocess.Popen[bytes], str]:
+    """(process, address) of `streamlit run app.py` for this role once it answers; `first`: run before it."""
     port = free_port()
     env = {**os.environ, "SELFTUNE_ROOT": str(root), "SELFTUNE_ROLE": role, "PYTHONUTF8": "1"}
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
+            [
+                sys.executable, "-c", f"{first}\nfrom streamlit.web.cli import main\nmain()",
+                "run", "app.py", "--server.port", str(port),
+            ],
             cwd=CHECKOUT, env=env, stdout=out, stderr=subprocess.STDOUT,
         )  # fmt: skip
     url = f"http://127.0.0.1:{port}"

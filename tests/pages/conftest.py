@@ -10,4 +10,5 @@ from selftune import office
 @pytest.fixture(autouse=True)
 def _every_look_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(office, "SHARE_S", 0.0)
-    monkeypatch.setattr("selftune.view.FEW", 10**9)  # a test process opens more sessions than a team
+    monkeypatch.setattr("selftune.view.SLOT_S", 0.0)
+    monkeypatch.setattr("selftune.pace.BUSY", 1e9)  # a process that runs tests is busy without any reader
