@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Generic, TypeVar, overload
 
 from selftune.domain import Decision, Governance, JsonDict, Quote, RiskWarning, RuleEvent
@@ -47,14 +48,14 @@ class View(Sequence[T], Generic[T]):
     def __getitem__(self, index: slice) -> list[T]: ...
     def __getitem__(self, index: int | slice) -> T | list[T]:
         if isinstance(index, slice):
-            return [self._items[i] for i in range(*index.indices(self._n))]
+            a, b, step = index.indices(self._n)
+            return self._items[a:b:step] if step > 0 else [self._items[i] for i in range(a, b, step)]
         if not -self._n <= index < self._n:
             raise IndexError(index)
         return self._items[index if index >= 0 else index + self._n]
 
     def __iter__(self) -> Iterator[T]:
-        for i in range(self._n):
-            yield self._items[i]
+        return islice(self._items, self._n)
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -65,6 +66,15 @@ class View(Sequence[T], Generic[T]):
 
     def __repr__(self) -> str:
         return f"View({list(self)!r})"
+
+    def begins(self, later: Sequence[T]) -> bool:
+        """Whether `later` is a view of the same list, at least as long."""
+        return isinstance(later, View) and later._items is self._items and len(later) >= self._n
+
+
+def continues(earlier: Sequence[T], later: Sequence[T]) -> bool:
+    """Whether `later` is surely `earlier` and what was added since; told without looking at the items."""
+    return isinstance(earlier, View) and earlier.begins(later)
 
 
 @dataclass(frozen=True, kw_only=True)

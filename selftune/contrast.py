@@ -35,6 +35,7 @@ KAPPA = 1.05  # the choice among candidates makes the smallest q a little too sm
 MIN_PLACEBOS = 20
 MIN_SHARE = 0.7  # of valid bins, in the pre and in the post part
 MIN_BATCHES = 3
+LEAST_T = 1.95  # no 97.5 % quantile of t is smaller: that of the normal law is 1.96
 ODDS_MOST = 1000.0  # beyond this the fitted tail speaks, not the stream's own past
 
 
@@ -141,13 +142,27 @@ class _History:
     levels: Floats  # AR polynomial of the levels
     steps: Floats  # AR polynomial of the first differences, times (1 - B)
     means: dict[int, tuple[Floats, Floats]] = field(default_factory=dict)
+    spreads: dict[tuple[int, int], Floats] = field(default_factory=dict)
 
-    def batch_means(self, width: int) -> tuple[Floats, Floats]:
+    def _batch_means(self, width: int) -> tuple[Floats, Floats]:
         """Means of `width` bins from each bin on, and their squares."""
         if width not in self.means:
             means = np.correlate(self.x, np.full(width, 1 / width), "valid")
             self.means[width] = means, means * means
         return self.means[width]
+
+    def spread(self, part: slice, width: int, places: int) -> Floats:
+        """Var(batch means)/n of one part, for the window at each of `places`; many candidates share it."""
+        n = (part.stop - part.start) // width
+        if (n, width) not in self.spreads:
+            means, squares = self._batch_means(width)
+            room = len(means) - (n - 1) * width
+            total, square = np.zeros(room), np.zeros(room)
+            for s in range(0, n * width, width):  # a handful of long additions beats a table of windows
+                total += means[s : s + room]
+                square += squares[s : s + room]
+            self.spreads[n, width] = np.maximum(0.0, square - total * total / n) / ((n - 1) * n)
+        return self.spreads[n, width][part.start : part.start + places]
 
 
 # ----------------------------------------------------------------------------- history
@@ -193,17 +208,6 @@ def _batches(pre: int, post: int, wash: int, width: int) -> tuple[slice, slice]:
     return slice(pre - 1 - n_pre * width, pre - 1), slice(pre + wash, pre + wash + n_post * width)
 
 
-def _sliding_spread(means: Floats, squares: Floats, part: slice, width: int, places: int) -> Floats:
-    """Var(batch means)/n of one part, for the window at each of `places`."""
-    starts = range(part.start, part.stop, width)
-    n = len(starts)
-    total, square = np.zeros(places), np.zeros(places)
-    for s in starts:  # a handful of long additions beats a table of windows
-        total += means[s : s + places]
-        square += squares[s : s + places]
-    return np.asarray(np.maximum(0.0, square - total * total / n) / ((n - 1) * n))
-
-
 def _event_spread(window: Floats, live: Bools, part: slice, width: int) -> float | None:
     """Var/n of the batch means at the event, over batches with at least half of their bins alive."""
     values, alive = window[part].reshape(-1, width), live[part].reshape(-1, width)
@@ -228,9 +232,26 @@ def effective_count(z: Floats, n: int) -> float:
     return n / (1 + 2 * float(rho @ rho))
 
 
-def _try(bins: Bins, candidate: Candidate, past: _History, event: Floats, okay: Bools) -> Contrast | None:
-    """The candidate's contrast, None when the data do not carry it."""
-    pre, post = bins.size(candidate.pre * bins.stretch), round(candidate.share * bins.post)
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What candidates over the same `pre` and `post` bins share, whatever they fit.
+
+    `keep`: usable placebo windows, `n` of them. `spread`: that of each, `spread_event` that at the event.
+    """
+
+    pre: int
+    post: int
+    live: Bools
+    window: Floats
+    keep: Bools
+    n: int
+    spread: Floats
+    spread_event: float
+    spread_mean: float
+
+
+def _place(bins: Bins, pre: int, post: int, past: _History, event: Floats, okay: Bools) -> _Place | None:
+    """The place of a contrast, None when the data do not carry one there."""
     n_pre, n_post, span = pre - 1, post - bins.wash, pre + post
     places = bins.hist - span  # windows of `span` bins within the hist-1 bins before the guard
     if n_post < 1 or n_pre < 1 or places < MIN_PLACEBOS:
@@ -244,49 +265,65 @@ def _try(bins: Bins, candidate: Candidate, past: _History, event: Floats, okay: 
     if min(n_pre, n_post) < MIN_BATCHES * width:
         return None
     before, after = _batches(pre, post, bins.wash, width)
-    w = _weights(bins, candidate, pre, post, live, past)
-    if w is None:
-        return None
-
     window = event[bins.hist - pre : bins.hist + post]
     spread_pre = _event_spread(window, live, before, width)
     spread_post = _event_spread(window, live, after, width)
     if spread_pre is None or spread_post is None:
         return None
-
     keep = _usable(past, pre, post, bins.wash)
     n = int(keep.sum())
     if n < MIN_PLACEBOS:
         return None
-    placebo = np.where(keep, np.correlate(past.x, w, "valid"), 0.0)
-    means, squares = past.batch_means(width)
-    spread = _sliding_spread(means, squares, before, width, places)
-    spread += _sliding_spread(means, squares, after, width, places)
+    spread = past.spread(before, width, places) + past.spread(after, width, places)
+    return _Place(
+        pre=pre, post=post, live=live, window=window, keep=keep, n=n, spread=spread,
+        spread_event=spread_pre + spread_post, spread_mean=float(spread[keep].mean()),
+    )  # fmt: skip
 
-    g = float(placebo @ placebo) / n
-    mean_spread = float(spread[keep].mean())
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """A candidate with its scale; what its placebos are worth (`nu`) is asked only of the best ones."""
+
+    candidate: Candidate
+    place: _Place
+    weights: Floats
+    z: Floats
+    sigma: float
+
+    def done(self, bins: Bins) -> Contrast:
+        at, w = self.place, self.weights
+        n_eff = effective_count(self.z, at.n)
+        nu = max(2.0, n_eff)
+        return Contrast(
+            delta=float(w @ np.where(at.live, at.window, 0.0)),
+            sigma=self.sigma,
+            nu=nu,
+            q=self.sigma * float(stdtrit(nu, 0.975)),
+            placebos=at.n,
+            n_eff=n_eff,
+            candidate=self.candidate,
+            pre=at.pre,
+            post=at.post,
+            arrived=float(w @ step_response(at.pre, at.post, max(TAU_S * bins.scale, bins.wash))),
+        )
+
+
+def _try(bins: Bins, candidate: Candidate, at: _Place, past: _History) -> _Tried | None:
+    """The candidate's contrast and its scale, None where its weights cannot be found."""
+    w = _weights(bins, candidate, at.pre, at.post, at.live, past)
+    if w is None:
+        return None
+    placebo = np.where(at.keep, np.correlate(past.x, w, "valid"), 0.0)
+    g = float(placebo @ placebo) / at.n
     # a history that never moves says nothing of chance: the window's own spread has to do
-    f = g / mean_spread if g > 0 and mean_spread > 0 else 1.0
+    f = g / at.spread_mean if g > 0 and at.spread_mean > 0 else 1.0
     pooled = POOL_DF * g
-    se = np.sqrt((PRIOR_DF * f * spread + pooled) / (PRIOR_DF + POOL_DF))
-    se_event = float(np.sqrt((PRIOR_DF * f * (spread_pre + spread_post) + pooled) / (PRIOR_DF + POOL_DF)))
+    se = np.sqrt((PRIOR_DF * f * at.spread + pooled) / (PRIOR_DF + POOL_DF))
+    se_event = float(np.sqrt((PRIOR_DF * f * at.spread_event + pooled) / (PRIOR_DF + POOL_DF)))
     z = placebo / se if g > 0 else placebo
-    s_z = _scale(z[keep]) if g > 0 else 1.0
-    n_eff = effective_count(z, n)
-    nu = max(2.0, n_eff)
-    sigma = KAPPA * s_z * se_event
-    return Contrast(
-        delta=float(w @ np.where(live, window, 0.0)),
-        sigma=sigma,
-        nu=nu,
-        q=sigma * float(stdtrit(nu, 0.975)),
-        placebos=n,
-        n_eff=n_eff,
-        candidate=candidate,
-        pre=pre,
-        post=post,
-        arrived=float(w @ step_response(pre, post, max(TAU_S * bins.scale, bins.wash))),
-    )
+    s_z = _scale(z[at.keep]) if g > 0 else 1.0
+    return _Tried(candidate=candidate, place=at, weights=w, z=z, sigma=KAPPA * s_z * se_event)
 
 
 def _scale(z: Floats) -> float:
@@ -317,5 +354,26 @@ def contrast(bins: Bins, candidates: Sequence[Candidate] = CANDIDATES) -> Contra
     reference = float(bins.y[: bins.hist - 1][past_ok][-1])
     past = _history(bins, reference)
     event = bins.y - reference
-    tried = [_try(bins, c, past, event, okay) for c in candidates]
-    return min((c for c in tried if c is not None), key=lambda c: c.q, default=None)
+    places: dict[tuple[int, int], _Place | None] = {}
+    tried = []
+    for c in candidates:
+        at = bins.size(c.pre * bins.stretch), round(c.share * bins.post)
+        if at not in places:
+            places[at] = _place(bins, *at, past, event, okay)
+        place = places[at]
+        if place is not None and (t := _try(bins, c, place, past)) is not None:
+            tried.append(t)
+    return _narrowest(tried, bins)
+
+
+def _narrowest(tried: Sequence[_Tried], bins: Bins) -> Contrast | None:
+    """The contrast with the smallest q, the first of equals; asked in order of scale until none can be it."""
+    best: tuple[float, int] | None = None
+    found: Contrast | None = None
+    for i in sorted(range(len(tried)), key=lambda i: tried[i].sigma):
+        if best is not None and tried[i].sigma * LEAST_T > best[0]:
+            break
+        done = tried[i].done(bins)
+        if best is None or (done.q, i) < best:
+            best, found = (done.q, i), done
+    return found

@@ -24,7 +24,7 @@ from selftune.cycle import last_deltas, make_plan, plan_of
 from selftune.domain import Problem, Reason, SettingsError, StaleSnapshot
 from selftune.files import OS, Ops, is_there, read_small
 from selftune.ledger import FileLedger, Ledger, must_be_readable
-from selftune.lifecycle import Life, fold
+from selftune.lifecycle import Folding, Life
 from selftune.picture import Picture
 from selftune.plan import ACTOR, Act, Memo, Plan, Snapshot
 from selftune.samples import SampleStream
@@ -163,6 +163,7 @@ class Root:
         self._stream: Stream | None = stream
         self._stream_of: tuple[object, ...] = ()
         self._life: tuple[object, Life] | None = None
+        self._folding = Folding()
         self._memo = Memo()
         self._started_at_ms = self.clock.steady()
         self._ok_at_ms: int | None = None
@@ -243,7 +244,7 @@ class Root:
         """The fold, kept as long as neither the records nor the settings move."""
         key = (records.version, settings.digest)
         if self._life is None or self._life[0] != key:
-            self._life = (key, fold(records.decisions, records.events, settings))
+            self._life = (key, self._folding.life(records.decisions, records.events, settings))
         return self._life[1]
 
     # ------------------------------------------------------------------------ writing

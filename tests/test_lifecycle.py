@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import inf
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selftune.acts import harm_of
+from selftune.book import View
 from selftune.domain import Decision, Mode, Origin, Phase, RuleEvent, Verdict
-from selftune.lifecycle import BAR_MAX_S, ChangeKind, fold
+from selftune.fold_decisions import Fold
+from selftune.lifecycle import BAR_MAX_S, ChangeKind, Folding, fold
 from tests.stage import Story, ms, settings_with
 
 HOUR = 3600.0
@@ -621,6 +624,39 @@ def test_the_fold_is_the_same_whenever_each_line_was_read(data: st.DataObject) -
         replace(e, at_ms=e.at_ms + x) for e, x in zip(story.events, late[len(decisions) :], strict=True)
     ]
     assert _shape(decisions, events) == _shape(story.decisions, story.events)
+
+
+@given(st.integers(0, 10**9))
+def test_a_fold_carried_on_is_the_fold_told_anew(seed: int) -> None:
+    """Lines come in any portions; some name what comes later, some say not what they had seen."""
+    rng = Random(seed)
+    decisions, events = list(LONG.decisions), list(LONG.events)
+    for i in rng.sample(range(len(decisions)), rng.randint(0, 3)):
+        seen = rng.choice(["", "nobody", events[0].key, events[-1].key])
+        rest = {k: v for k, v in decisions[i].data.items() if k != "after"}
+        decisions[i] = replace(decisions[i], data={**rest, **({"after": seen} if seen else {})})
+    for j in rng.sample(range(len(events) - 2), rng.randint(0, 2)):
+        lost = events.pop(j)
+        if rng.random() < 0.7:
+            events.append(replace(lost, at_ms=rng.choice([lost.at_ms, events[-1].at_ms])))
+    folding, i, j = Folding(), 0, 0
+    while i < len(decisions) or j < len(events):
+        i, j = min(len(decisions), i + rng.randint(0, 3)), min(len(events), j + rng.randint(0, 3))
+        carried = folding.life(View(decisions, i), View(events, j), LONG.settings)
+        assert carried == fold(decisions[:i], events[:j], LONG.settings)
+
+
+def test_what_only_follows_is_not_folded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    real = Fold.event
+    monkeypatch.setattr(Fold, "event", lambda self, e, d: (told.append(e.key), real(self, e, d))[1])
+    folding = Folding()
+    place = {e.key: j for j, e in enumerate(LONG.events, 1)}
+    j = 0
+    for i, d in enumerate(LONG.decisions, 1):  # each with its events, as a commit leaves them
+        j = max([j, *(place[k] for k in (*d.applied, d.data.get("after")) if k in place)])
+        folding.life(View(LONG.decisions, i), View(LONG.events, j), LONG.settings)
+    assert told == [e.key for e in LONG.events]
 
 
 def test_a_restart_that_reads_everything_at_once_sees_the_same_story() -> None:
