@@ -28,7 +28,7 @@ from selftune.guards import pace_s
 from selftune.ledger import MemoryLedger
 from selftune.picture import Picture
 from selftune.plan import Plan
-from selftune.quiet import MIN_SHARE
+from selftune.quiet import tiles_of
 from selftune.records import render, stamp
 from selftune.rehearsal import PlantStream
 from selftune.runtime import Clock, Root
@@ -235,19 +235,7 @@ def tile_means(bins: Coarse, settings: Settings, starts: Int64s) -> Floats:
     if not len(starts) or not len(bins):
         return np.full((len(starts), len(settings.metrics)), np.nan)
     k = max(1, int(starts[1] - starts[0]) // bins.bin_ms) if len(starts) > 1 else 9
-    origin = min(int(bins.start_ms[0]), int(starts[0]))
-    size = (max(int(bins.start_ms[-1]), int(starts[-1])) - origin) // bins.bin_ms + k + 1
-    at = ((starts - origin) // bins.bin_ms)[:, None] + np.arange(k)
-    out = []
-    for m in settings.metrics:
-        x = np.full(size, np.nan)
-        x[(bins.start_ms - origin) // bins.bin_ms] = bins.mean[m]
-        tile = x[at]
-        there = np.isfinite(tile)
-        total = np.where(there, tile, 0.0).sum(axis=1)
-        enough = there.sum(axis=1) >= max(1, MIN_SHARE * k)
-        out.append(np.where(enough, total / np.maximum(1, there.sum(axis=1)), np.nan))
-    return np.stack(out, axis=1)
+    return tiles_of(bins, settings.metrics, starts, k, least=1).mean
 
 
 def _values_in(track: list[tuple[int, dict[str, float]]], settings: Settings, starts: Int64s) -> Floats:

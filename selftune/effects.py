@@ -29,7 +29,7 @@ from selftune.health import (
 from selftune.series import Floats, Int64s, Series
 from selftune.weights import fill_short, runs
 
-__all__ = ["Health", "data_health", "measure", "window_stat", "windows_for"]
+__all__ = ["Health", "data_health", "measure", "window_stat", "window_stats", "windows_for"]
 
 ESTIMATOR = "placebo-contrast/1"
 MIN_AFTER_S = 30.0  # of post window behind the washout
@@ -422,24 +422,41 @@ def window_stat(series: Series, metric: str, start_ms: int, end_ms: int, setting
     and too small for slower drift. None without `min_samples` in proportion to the length; the
     error also needs 2/3 of the batches (at least 3) with data.
     """
+    return window_stats(series, settings, start_ms, end_ms, (metric,))[metric]
+
+
+def window_stats(
+    series: Series, settings: Settings, start_ms: int, end_ms: int, metrics: Sequence[str] | None = None
+) -> dict[str, WindowStat]:
+    """`window_stat` of each metric (default: those of the settings) over the same window."""
     part = series.between(start_ms, end_ms)
-    pace = pace_of(settings)
-    values = _values(part, metric, settings.targets.get(metric), pace)
+    length_s = max(0, end_ms - start_ms) / 1000
+    batches = max(4, round(length_s / (BATCH_S * pace_of(settings))))
+    batch = (part.ts_ms - start_ms) * batches // max(1, end_ms - start_ms)
+    names = settings.metrics if metrics is None else metrics
+    found = {m: _batch_means(part, m, settings, batch, batches, length_s) for m in names}
+    return {
+        m: WindowStat(mean=mean, se=se, n=n, start_ms=start_ms, end_ms=end_ms)
+        for m, (mean, se, n) in found.items()
+    }
+
+
+def _batch_means(
+    part: Series, metric: str, settings: Settings, batch: Int64s, batches: int, length_s: float
+) -> tuple[float | None, float | None, int]:
+    """(mean, its standard error, valid samples) of the metric; `batch`: which one each sample is in."""
+    values = _values(part, metric, settings.targets.get(metric), pace_of(settings))
     ok = np.isfinite(values)
     n = int(ok.sum())
-    length_s = max(0, end_ms - start_ms) / 1000
     needed = settings.min_samples * min(1.0, length_s / settings.observe_window_s)
     if n == 0 or n < needed:
-        return WindowStat(mean=None, se=None, n=n, start_ms=start_ms, end_ms=end_ms)
-    batches = max(4, round(length_s / (BATCH_S * pace)))
-    kept = values[ok]
+        return None, None, n
+    kept, k = (values, batch) if n == len(values) else (values[ok], batch[ok])
     mean = float(kept[0] + (kept - kept[0]).mean())
-    k = (part.ts_ms[ok] - start_ms) * batches // (end_ms - start_ms)
     count = np.bincount(k, minlength=batches)
     total = np.bincount(k, weights=kept - mean, minlength=batches)
     filled = count > 0
     if filled.sum() < max(3, batches * 2 / 3):
-        return WindowStat(mean=mean, se=None, n=n, start_ms=start_ms, end_ms=end_ms)
+        return mean, None, n
     means = total[filled] / count[filled]
-    se = float(means.std(ddof=1) / np.sqrt(len(means)))
-    return WindowStat(mean=mean, se=se, n=n, start_ms=start_ms, end_ms=end_ms)
+    return mean, float(means.std(ddof=1) / np.sqrt(len(means))), n

@@ -88,6 +88,8 @@ def frozen_mask(series: Series, metric: str, target: Target | None, pace: float 
     found = runs_of(ts, values[valid])
     if len(found.first) == 1:
         return mask  # constant throughout is a state of its own
+    if found.seconds.max() <= FROZEN_S * pace:
+        return mask
     usual = float(np.quantile(found.seconds, USUAL, method="lower"))
     ends = {float(found.value.min()), float(found.value.max())}
     ends |= {e for e in (target.lo, target.hi) if e is not None} if target else set()

@@ -161,7 +161,7 @@ class _Told:
         self._orphans = {i: ks for i, ks in left.items() if ks}
 
     def life(self) -> Life:
-        """The picture as of now. What only settings say of it is done to a copy: the story goes on without."""
+        """The picture as of now. What settings alone say of it is done to a copy, not to the story."""
         f = copy(self._fold)
         f.anchor = {name: r.clip(f.anchor[name]) for name, r in self._settings.rules.items()}
         f.changes, f.open = dict(f.changes), dict(f.open)

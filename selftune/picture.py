@@ -26,7 +26,7 @@ from selftune.domain import (
     short_name,
     verdict_of,
 )
-from selftune.effects import measure, window_stat
+from selftune.effects import measure, window_stats
 from selftune.guards import Situation, check_loop
 from selftune.harm import hard_breach, hard_inside_s
 from selftune.health import AHEAD_MS, Health, data_health
@@ -36,7 +36,7 @@ from selftune.mode import ModeState, effective_mode
 from selftune.objective import attainment, objective_score
 from selftune.plan import Snapshot
 from selftune.policy_state import Evidence, Lesson
-from selftune.quiet import FULL_PACE, quiet_history_s, quiet_windows
+from selftune.quiet import FULL_PACE, Quiet, quiet_history_s, quiet_of
 from selftune.seen import Seen
 
 BLIND_WINDOWS = 3  # loop.md: an open change waits 3 R of blind time
@@ -157,7 +157,7 @@ class Picture:
         """The last `observe_window_s` of samples per metric: what people are shown and what is scored."""
         end = (self.newest_ms or self.snap.now_ms) + 1  # without a sample: an empty window that ends now
         start = end - round(self.settings.observe_window_s * 1000)
-        return {m: window_stat(self.snap.series, m, start, end, self.settings) for m in self.settings.metrics}
+        return window_stats(self.snap.series, self.settings, start, end)
 
     @cached_property
     def windows(self) -> Mapping[str, WindowStat]:
@@ -169,7 +169,7 @@ class Picture:
         if last is None or washed <= start or last.ts_ms >= end:
             return self.shown
         start = min(end, washed)
-        return {m: window_stat(self.snap.series, m, start, end, self.settings) for m in self.settings.metrics}
+        return window_stats(self.snap.series, self.settings, start, end)
 
     @property
     def means(self) -> dict[str, float | None]:
@@ -216,18 +216,21 @@ class Picture:
         snap = self.snap
         fast = self.pace < FULL_PACE  # then the samples themselves are the grid
         inputs = (snap.series if fast else snap.coarse, self.life, snap.settings)
-        return snap.memo.get(
+        known = snap.memo.last("quiet")
+        found = snap.memo.get(
             "quiet",
             inputs,
-            lambda: quiet_windows(
+            lambda: quiet_of(
                 snap.series,
                 snap.coarse,
                 snap.records.events,
                 self.settings,
                 regimes_ms=self.regimes_ms,
                 marks_ms=self.confirms_ms,
+                known=known if isinstance(known, Quiet) else None,
             ),
         )
+        return found.windows
 
     @cached_property
     def seen(self) -> Seen:

@@ -40,6 +40,11 @@ class Memo:
         self._kept[name] = (inputs, made)
         return made
 
+    def last(self, name: str) -> object | None:
+        """What was kept last under this name, whatever it was made from."""
+        known = self._kept.get(name)
+        return None if known is None else known[1]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:

@@ -6,7 +6,10 @@ Source: effects.md (states), loop.md (pace and data, drift over the gap).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import isnan
 
 import numpy as np
 
@@ -14,13 +17,99 @@ from selftune.coarse import Coarse
 from selftune.config import Settings, pace_of
 from selftune.domain import RuleEvent, WindowStat
 from selftune.judging import QuietWindow
-from selftune.series import Int64s, Series
+from selftune.series import Floats, Int64s, Series
 
 BATCH_S = 10.0  # batch means of 10 s (effects.md), also the coarse history's bin
 MIN_STRETCH_S = 90.0  # loop.md: event-free history counts in stretches of at least this
 MIN_SHARE = 0.7  # of the batches of a window must be there
 LOOK_BACK_S = 6 * 3600.0  # older windows are drift; a cycle's work must not grow with the day
 FULL_PACE = 0.99  # below this the root lives faster than the coarse bins; the samples serve instead
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiles:
+    """Windows of equal length. Shape: start_ms (n,); mean, se (n, metrics), NaN where too few bins are there.
+
+    `count` (n, metrics): samples.
+    """
+
+    start_ms: Int64s
+    length_ms: int
+    mean: Floats
+    se: Floats
+    count: Int64s
+
+    def end_ms(self, i: int) -> int:
+        return int(self.start_ms[i]) + self.length_ms
+
+    def of(self, rows: Int64s) -> Tiles:
+        """Some of them."""
+        return replace(
+            self, start_ms=self.start_ms[rows], mean=self.mean[rows], se=self.se[rows], count=self.count[rows]
+        )  # fmt: skip
+
+    def stats(self, i: int, metrics: Sequence[str]) -> dict[str, WindowStat]:
+        """The `i`th of them as values."""
+        a, b = int(self.start_ms[i]), self.end_ms(i)
+        each = zip(metrics, self.mean[i].tolist(), self.se[i].tolist(), self.count[i].tolist(), strict=True)
+        return {
+            m: WindowStat(
+                mean=None if isnan(mean) else mean, se=None if isnan(mean) else se, n=n, start_ms=a, end_ms=b
+            )
+            for m, mean, se, n in each
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quiet:
+    """Quiet windows, oldest first, and the tiles that they were made of."""
+
+    windows: tuple[QuietWindow, ...] = ()
+    metrics: tuple[str, ...] = ()
+    tiles: Tiles | None = None
+
+    def same(self, tiles: Tiles, metrics: tuple[str, ...]) -> dict[int, QuietWindow]:
+        """For each of `tiles` that is as it was: its window."""
+        old = self.tiles
+        if (
+            old is None
+            or not len(old.start_ms)
+            or metrics != self.metrics
+            or tiles.length_ms != old.length_ms
+        ):
+            return {}
+        at = np.minimum(np.searchsorted(old.start_ms, tiles.start_ms), len(old.start_ms) - 1)
+        same = old.start_ms[at] == tiles.start_ms
+        for a, b in ((old.mean, tiles.mean), (old.se, tiles.se)):
+            same &= ((a[at] == b) | (np.isnan(a[at]) & np.isnan(b))).all(axis=1)
+        same &= (old.count[at] == tiles.count).all(axis=1)
+        return {i: self.windows[at[i]] for i in np.flatnonzero(same).tolist()}
+
+
+def tiles_of(grid: Coarse, metrics: Sequence[str], starts: Int64s, k: int, *, least: int = 2) -> Tiles:
+    """The windows of `k` bins that begin at `starts` (rising), those with 70 % (at least `least`) of them."""
+    origin = min(int(grid.start_ms[0]), int(starts[0]))
+    slot = (grid.start_ms - origin) // grid.bin_ms
+    at = ((starts - origin) // grid.bin_ms)[:, None] + np.arange(k)
+    size_of_all = max(int(slot[-1]), int(at[-1, -1])) + 1
+    shape = (len(starts), len(metrics))
+    means, errors, counts = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, np.int64)
+    for j, m in enumerate(metrics):
+        if m not in grid.mean:
+            continue
+        x, c = np.full(size_of_all, np.nan), np.zeros(size_of_all)
+        x[slot], c[slot] = grid.mean[m], grid.count[m]
+        tiles = x[at]
+        there = np.isfinite(tiles)
+        n = there.sum(axis=1)
+        enough = n >= max(least, MIN_SHARE * k)
+        size = np.maximum(n, 1)
+        mean = np.where(there, tiles, 0.0).sum(axis=1) / size
+        spread = np.where(there, (tiles - mean[:, None]) ** 2, 0.0).sum(axis=1) / np.maximum(size - 1, 1)
+        means[enough, j] = mean[enough]
+        errors[enough, j] = np.sqrt(spread / size)[enough]
+        counts[:, j] = c[at].sum(axis=1)
+    return Tiles(start_ms=starts, length_ms=k * grid.bin_ms, mean=means, se=errors, count=counts)
 
 
 def stretches(events_ms: Sequence[int], settle_s: float, start_ms: int, end_ms: int) -> list[tuple[int, int]]:
@@ -60,41 +149,57 @@ def quiet_windows(
     regimes_ms: Sequence[int] = (),
     marks_ms: Sequence[int] = (),
 ) -> tuple[QuietWindow, ...]:
+    """What `quiet_of` finds, without a thought for later."""
+    return quiet_of(series, coarse, events, settings, regimes_ms=regimes_ms, marks_ms=marks_ms).windows
+
+
+def quiet_of(
+    series: Series,
+    coarse: Coarse,
+    events: Sequence[RuleEvent],
+    settings: Settings,
+    *,
+    regimes_ms: Sequence[int] = (),
+    marks_ms: Sequence[int] = (),
+    known: Quiet | None = None,
+) -> Quiet:
     """Adjacent windows of `observe_window_s` inside the quiet stretches, oldest first, with their values.
 
     `marks_ms`: instants that no window may span (confirmations: the anchor's baseline begins there).
     The standard errors are those of batch means (10 s batches), so that autocorrelation is inside.
+    `known`: an earlier answer, whose windows are taken over where they have not changed.
     """
     grid = _grid(series, coarse, settings)
     if not len(grid):
-        return ()
+        return Quiet()
     bin_ms = grid.bin_ms
     k = max(2, round(settings.observe_window_s * 1000 / bin_ms))
     end_ms = int(grid.start_ms[-1]) + bin_ms
     quiet = stretches([e.ts_ms for e in events], settings.settle_s, int(grid.start_ms[0]), end_ms)
     starts, begins = _starts(_cut(quiet, marks_ms), bin_ms, k)
     if not starts:
-        return ()
-    means, errors, counts = _tiles(grid, settings.metrics, np.array(starts, np.int64), k)
+        return Quiet()
+    tiles = tiles_of(grid, settings.metrics, np.array(starts, np.int64), k)
+    same = known.same(tiles, settings.metrics) if known is not None else {}
     timeline, values = _Timeline(events, settings), {}
+    regimes = sorted(regimes_ms)
     windows: list[QuietWindow] = []
-    for i, start in enumerate(starts):
-        end = start + k * bin_ms
-        stats = {
-            m: WindowStat(mean=means[m][i], se=errors[m][i], n=counts[m][i], start_ms=start, end_ms=end)
-            for m in settings.metrics
-        }
-        if all(s.mean is None for s in stats.values()):
-            continue
-        if begins[i] not in values:
-            values[begins[i]] = timeline.at(begins[i])
-        windows.append(
-            QuietWindow(
-                start_ms=start, end_ms=end, values=values[begins[i]], stats=stats,
-                regime=sum(1 for r in regimes_ms if r <= start),
-            )
-        )  # fmt: skip
-    return tuple(windows)
+    kept = np.flatnonzero(np.isfinite(tiles.mean).any(axis=1))
+    for i in kept.tolist():
+        start, begin = starts[i], begins[i]
+        if begin not in values:
+            values[begin] = timeline.at(begin)
+        regime, old = bisect_right(regimes, start), same.get(i)
+        if old is not None and old.regime == regime and old.values == values[begin]:
+            windows.append(old)
+        else:
+            stats = tiles.stats(i, settings.metrics)
+            windows.append(
+                QuietWindow(
+                    start_ms=start, end_ms=tiles.end_ms(i), values=values[begin], stats=stats, regime=regime
+                )
+            )  # fmt: skip
+    return Quiet(windows=tuple(windows), metrics=settings.metrics, tiles=tiles.of(kept))
 
 
 def _starts(quiet: Sequence[tuple[int, int]], bin_ms: int, k: int) -> tuple[list[int], list[int]]:
@@ -147,35 +252,6 @@ def _grid(series: Series, coarse: Coarse, settings: Settings) -> Coarse:
             mean[m] = np.where(n > 0, total / n, np.nan)
         count[m] = n
     return Coarse(start_ms=starts * bin_ms, count=count, mean=mean, bin_ms=bin_ms)
-
-
-def _tiles(
-    grid: Coarse, metrics: Sequence[str], starts: Int64s, k: int
-) -> tuple[Mapping[str, list[float | None]], Mapping[str, list[float | None]], Mapping[str, list[int]]]:
-    """Mean, standard error and sample count of the windows of `k` bins that begin at `starts`."""
-    origin = int(grid.start_ms[0])
-    slot = (grid.start_ms - origin) // grid.bin_ms
-    at = ((starts - origin) // grid.bin_ms)[:, None] + np.arange(k)
-    size_of_all = max(int(slot[-1]), int(at[-1, -1])) + 1
-    means, errors, counts = {}, {}, {}
-    for m in metrics:
-        x = np.full(size_of_all, np.nan)
-        c = np.zeros(size_of_all)
-        if m in grid.mean:
-            x[slot] = grid.mean[m]
-            c[slot] = grid.count[m]
-        tiles = x[at]
-        there = np.isfinite(tiles)
-        enough = there.sum(axis=1) >= max(2, MIN_SHARE * k)
-        size = np.maximum(there.sum(axis=1), 2)
-        total = np.where(there, tiles, 0.0).sum(axis=1)
-        mean = total / size
-        spread = np.where(there, (tiles - mean[:, None]) ** 2, 0.0).sum(axis=1) / (size - 1)
-        means[m] = [x if ok else None for x, ok in zip(mean.tolist(), enough.tolist(), strict=True)]
-        error = np.sqrt(spread / size).tolist()
-        errors[m] = [x if ok else None for x, ok in zip(error, enough.tolist(), strict=True)]
-        counts[m] = c[at].sum(axis=1).astype(np.int64).tolist()
-    return means, errors, counts
 
 
 class _Timeline:
