@@ -8,7 +8,6 @@ Source: policy.md (model, outliers and jumps); Rasmussen & Williams, Gaussian Pr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -58,15 +57,71 @@ class Windows:
 
 @dataclass(frozen=True)
 class Shapes:
-    """Covariances that all metrics share, before their own amplitudes: response, level, slow drift."""
+    """Covariances that all metrics share, before their own amplitudes: response, level, slow drift.
+
+    `fade`, `across`: what age and other segments leave of a response; it is made of both.
+    """
 
     response: Floats
     level: Floats
     wander: Floats
+    fade: Floats
+    across: Floats
 
     def of(self, amplitude: float, wander: float) -> Floats:
         """The covariance of one metric."""
         return amplitude**2 * self.response + self.level + wander**2 * self.wander
+
+
+class Trials:
+    """The same windows under many amplitudes: each is worked out once, whoever asks."""
+
+    def __init__(self, windows: Windows, slopes: Floats, both: Shapes | None = None) -> None:
+        w = self.windows = windows
+        self.both = both if both is not None else _covariances(w)
+        gone = [w.y[:, k] - w.y[0, k] - (w.x - w.x[0]) @ s for k, s in enumerate(slopes)]
+        self.rest, self.slopes = gone, slopes  # what the prior slopes leave, of each metric
+        self._noise = [w.sd[:, k] ** 2 + FLOOR**2 for k in range(len(gone))]
+        self._steady: dict[float, Floats] = {}
+        self._wander: dict[float, Floats] = {}
+        self._known: dict[tuple[int, float, float], tuple[float, Floats]] = {}
+
+    def covariance(self, k: int, amplitude: float, wander: float, *, room: int = 0) -> Floats:
+        """The covariance of one metric's windows; `room` rows and columns more, not filled."""
+        n = len(self.windows.x)
+        if amplitude not in self._steady:
+            self._steady[amplitude] = amplitude**2 * self.both.response + self.both.level
+        if wander not in self._wander:
+            self._wander[wander] = wander**2 * self.both.wander
+        cov = np.empty((n + room, n + room))
+        np.add(self._steady[amplitude], self._wander[wander], out=cov[:n, :n])
+        cov.ravel()[: n * (n + room) : n + room + 1] += self._noise[k]
+        return cov
+
+    def at(self, k: int, amplitude: float, wander: float) -> tuple[float, Floats]:
+        """(log evidence, one-step-ahead z) of one metric under these amplitudes."""
+        key = k, amplitude, wander
+        if key not in self._known:
+            n, rest = len(self.windows.x), self.rest[k]
+            bordered = self.covariance(k, amplitude, wander, room=1)
+            bordered[n, :n] = bordered[:n, n] = rest  # its factor's last row is that of `cov` solved for it
+            bordered[n, n] = 1.0 + rest @ rest / FLOOR**2
+            factor = np.asarray(np.linalg.cholesky(bordered), dtype=float)
+            z: Floats = factor[n, :n].copy()
+            doubt = (np.log(amplitude) ** 2 + np.log(wander) ** 2) / (2 * DOUBT**2)
+            self._known[key] = float(-0.5 * z @ z - np.log(np.diag(factor)[:n]).sum() - doubt), z
+        return self._known[key]
+
+    def again(self, windows: Windows) -> Trials:
+        """Those of the same windows with other errors, or at other values."""
+        w, both = windows, self.both
+        if w.x is not self.windows.x:
+            both = replace(both, response=_raw_response(w.x, w.x, w.here) * both.fade * both.across)
+        return Trials(w, self.slopes, both)
+
+    def evidence(self, k: int, amplitude: float, wander: float) -> float:
+        """How well the amplitudes explain the windows, beside how likely they are."""
+        return self.at(k, amplitude, wander)[0]
 
 
 @dataclass(frozen=True)
@@ -86,8 +141,9 @@ class Fit:
 class Model:
     """Every metric's response. Build it with `learn`."""
 
-    def __init__(self, windows: Windows, fits: Sequence[Fit]) -> None:
-        self.windows, self.fits = windows, tuple(fits)
+    def __init__(self, trials: Trials) -> None:
+        self.trials, self.windows = trials, trials.windows
+        self.fits = tuple(_fit_one(trials, k) for k in range(len(trials.rest)))
 
     @cached_property
     def now(self) -> tuple[float, int]:
@@ -103,8 +159,7 @@ class Model:
     def predict(self, x: Floats) -> tuple[Floats, Floats]:
         """(mean, sd) of every metric at each row of `x`. Shape: (points, metrics)."""
         w, (t, g) = self.windows, self.now
-        n = len(x)
-        cross = shapes(x, np.full(n, t), np.full(n, g), w.x, w.t, w.segment, w.here)
+        cross = shapes(x, np.full(1, t), np.full(1, g), w.x, w.t, w.segment, w.here)
         own = spread_at(x, w.here)
         means, sds = [], []
         for f in self.fits:
@@ -121,23 +176,20 @@ class Model:
         How strongly a metric may answer is not known for sure: the strengths are averaged by their evidence.
         """
         w, (t, g) = self.windows, self.now
-        both, x = _covariances(w), there[None, :]
+        x = there[None, :]
         cross = shapes(x, np.full(1, t), np.full(1, g), w.x, w.t, w.segment, w.here).response[0]
         own = float(spread_at(x, w.here)[0])
-        found = [self._change(k, both, there, cross, own) for k in range(len(self.fits))]
+        found = [self._change(k, there, cross, own) for k in range(len(self.fits))]
         return np.array([f[0] for f in found]), np.array([f[1] for f in found])
 
-    def _change(
-        self, k: int, both: Shapes, there: Floats, cross: Floats, own: float
-    ) -> tuple[float, float]:  # fmt: skip
+    def _change(self, k: int, there: Floats, cross: Floats, own: float) -> tuple[float, float]:
         """(mean, sd) of one metric's change over all strengths. Levels cancel: responses count from here."""
-        w, f = self.windows, self.fits[k]
-        rest = w.y[:, k] - w.y[0, k] - (w.x - w.x[0]) @ f.slopes
+        w, f, rest = self.windows, self.fits[k], self.trials.rest[k]
         evidence, mean, var = [], [], []
         for amplitude in STRENGTHS:
-            total, cov, _ = _tried(w, both, k, f.slopes, amplitude, f.wander)
+            evidence.append(self.trials.evidence(k, amplitude, f.wander))
+            cov = self.trials.covariance(k, amplitude, f.wander)
             known = np.linalg.solve(cov, np.stack([rest, amplitude**2 * cross], axis=1))
-            evidence.append(total)
             mean.append(float((there - w.here) @ f.slopes + amplitude**2 * cross @ known[:, 0]))
             var.append(max(float(amplitude**2 * (own - cross @ known[:, 1])), 1e-12))
         share = np.exp(np.array(evidence) - max(evidence))
@@ -151,32 +203,27 @@ def learn(windows: Windows, slopes: Floats) -> Model:
 
     `slopes`: prior slope of each metric over each rule's full range, model units. Shape: (metrics, d).
     """
-    model = _fit(windows, slopes)
-    windows, model = _settled(windows, model, slopes)
-    calm = _despiked(windows, model)
-    if calm is not windows:
-        windows, model = calm, _fit(calm, slopes)
-    windows, model = _segmented(windows, model, slopes)
-    if np.all(np.abs(_z(model)) <= OUTLIER_Z):
+    model = _despiked(_settled(Model(Trials(windows, slopes))))
+    model = _segmented(model)
+    z = np.abs(_z(model))
+    if np.all(z <= OUTLIER_Z):
         return model
-    softened = np.maximum(1.0, np.abs(_z(model)) / OUTLIER_Z)
-    return _fit(replace(windows, sd=windows.sd * softened), slopes)
+    w = model.windows
+    return Model(model.trials.again(replace(w, sd=w.sd * np.maximum(1.0, z / OUTLIER_Z))))
 
 
-def _settled(w: Windows, model: Model, slopes: Floats) -> tuple[Windows, Model]:
-    """The windows at the values that the system had come to, if it is seen to be slow."""
+def _settled(model: Model) -> Model:
+    """The model of the values that the system had come to, if it is seen to be slow."""
+    w = model.windows
     if len(w.x) < LAG_LEAST or not np.any(np.diff(w.x, axis=0)):
-        return w, model
-    tried = [(sum(f.evidence for f in model.fits), w)]
+        return model
+    best, most = None, sum(f.evidence for f in model.fits)
     for i, lag in enumerate(LAGS):
-        slow = replace(w, x=lagged(w, lag))
-        both = _covariances(slow)
-        total = sum(
-            _tried(slow, both, k, slopes[k], f.amplitude, f.wander)[0] for k, f in enumerate(model.fits)
-        )
-        tried.append((total - LAG_DOUBT * (i + 1), slow))
-    best = max(tried, key=lambda t: t[0])[1]
-    return (w, model) if best is w else (best, _fit(best, slopes))
+        trials = model.trials.again(replace(w, x=lagged(w, lag)))
+        total = sum(trials.evidence(k, f.amplitude, f.wander) for k, f in enumerate(model.fits))
+        if total - LAG_DOUBT * (i + 1) > most:
+            best, most = trials, total - LAG_DOUBT * (i + 1)
+    return model if best is None else Model(best)
 
 
 def lagged(w: Windows, lag: float) -> Floats:
@@ -184,84 +231,69 @@ def lagged(w: Windows, lag: float) -> Floats:
 
     A change is taken to have come where the washout before the first window at new values begins.
     """
-    out, at, last = w.x.copy(), w.x[0], w.t[0]
-    for i in range(1, len(w.x)):
-        start, span = w.t[i], WINDOW
-        moved = max(last, start - WASHOUT) if np.any(w.x[i] != w.x[i - 1]) else last
-        at = w.x[i - 1] + (at - w.x[i - 1]) * np.exp(-(moved - last) / lag)
-        left = lag / span * (np.exp(-(start - moved) / lag) - np.exp(-(start - moved + span) / lag))
-        out[i] = w.x[i] + (at - w.x[i]) * left
-        at, last = w.x[i] + (at - w.x[i]) * np.exp(-(start + span - moved) / lag), start + span
+    start, span = w.t[1:], WINDOW
+    last = np.r_[w.t[0], start[:-1] + span]
+    changed = np.any(w.x[1:] != w.x[:-1], axis=1)
+    moved = np.where(changed, np.maximum(last, start - WASHOUT), last)
+    kept = np.exp(-(moved - last) / lag).tolist()  # of the way that was left at the last window's end
+    left = (lag / span * (np.exp(-(start - moved) / lag) - np.exp(-(start - moved + span) / lag))).tolist()
+    over = np.exp(-(start + span - moved) / lag).tolist()
+    out = w.x.copy()
+    for j, values in enumerate(w.x.T.tolist()):  # one number follows from the one before: plain floats
+        at, column = values[0], values[:1]
+        for before, x, a, b, c in zip(values, values[1:], kept, left, over, strict=False):
+            at = before + (at - before) * a
+            column.append(x + (at - x) * b)
+            at = x + (at - x) * c
+        out[:, j] = column
     return out
-
-
-def _fit(windows: Windows, slopes: Floats) -> Model:
-    both = _covariances(windows)
-    return Model(windows, [_fit_one(windows, both, k, slopes[k]) for k in range(windows.y.shape[1])])
 
 
 def _covariances(w: Windows) -> Shapes:
     return shapes(w.x, w.t, w.segment, w.x, w.t, w.segment, w.here)
 
 
-def _tried(
-    w: Windows, both: Shapes, k: int, slopes: Floats, amplitude: float, wander: float
-) -> tuple[float, Floats, Floats]:
-    """(log evidence, covariance, one-step-ahead z) of one metric under these amplitudes."""
-    rest = w.y[:, k] - w.y[0, k] - (w.x - w.x[0]) @ slopes
-    n = len(rest)
-    cov = both.of(amplitude, wander)
-    cov[np.arange(n), np.arange(n)] += w.sd[:, k] ** 2 + FLOOR**2
-    bordered = np.empty((n + 1, n + 1))  # its factor's last row is the factor of `cov` solved for `rest`
-    bordered[:n, :n], bordered[n, :n], bordered[:n, n] = cov, rest, rest
-    bordered[n, n] = 1.0 + rest @ rest / FLOOR**2
-    factor = np.asarray(np.linalg.cholesky(bordered), dtype=float)
-    z: Floats = factor[n, :n]
-    doubt = (np.log(amplitude) ** 2 + np.log(wander) ** 2) / (2 * DOUBT**2)
-    return float(-0.5 * z @ z - np.log(np.diag(factor)[:n]).sum() - doubt), cov, z
-
-
-def _fit_one(w: Windows, both: Shapes, k: int, slopes: Floats) -> Fit:
-    def evidence(amplitude: float, wander: float) -> float:
-        return _tried(w, both, k, slopes, amplitude, wander)[0]
-
-    wander = max(WANDERS, key=lambda v: evidence(1.0, v))
-    amplitude = max(AMPLITUDES, key=lambda a: evidence(a, wander))
+def _fit_one(trials: Trials, k: int) -> Fit:
+    wander = max(WANDERS, key=lambda v: trials.evidence(k, 1.0, v))
+    amplitude = max(AMPLITUDES, key=lambda a: trials.evidence(k, a, wander))
     if amplitude > 1.0 and wander > 1.0:
-        wander = max(WANDERS, key=lambda v: evidence(amplitude, v))
-    total, cov, z = _tried(w, both, k, slopes, amplitude, wander)
-    inverse: Floats = np.asarray(np.linalg.inv(cov), dtype=float)
-    weights = inverse @ (w.y[:, k] - w.y[0, k] - (w.x - w.x[0]) @ slopes)
-    return Fit(slopes, float(w.y[0, k]), amplitude, wander, inverse, weights, z, total)
+        wander = max(WANDERS, key=lambda v: trials.evidence(k, amplitude, v))
+    total, z = trials.at(k, amplitude, wander)
+    inverse: Floats = np.asarray(np.linalg.inv(trials.covariance(k, amplitude, wander)), dtype=float)
+    base = float(trials.windows.y[0, k])
+    return Fit(trials.slopes[k], base, amplitude, wander, inverse, inverse @ trials.rest[k], z, total)
 
 
-def _despiked(w: Windows, model: Model) -> Windows:
-    """The windows with less trust in those that stand out and are taken back by the next one."""
-    z = _calm_z(w, model)
+def _despiked(model: Model) -> Model:
+    """The model with less trust in windows that stand out and are taken back by the next one."""
+    z, w = _calm_z(model), model.windows
     lone = np.zeros_like(z, dtype=bool)
     lone[:-1] = (np.abs(z[:-1]) > OUTLIER_Z) & (z[1:] * z[:-1] < 0) & (np.abs(z[1:]) > 1)
-    return replace(w, sd=np.where(lone, w.sd * np.abs(z), w.sd)) if lone.any() else w
+    if not lone.any():
+        return model
+    return Model(model.trials.again(replace(w, sd=np.where(lone, w.sd * np.abs(z), w.sd))))
 
 
-def _segmented(w: Windows, model: Model, slopes: Floats) -> tuple[Windows, Model]:
+def _segmented(model: Model) -> Model:
     """A new segment where surprises at unchanged values say that the response jumped, if evidence agrees."""
     passed = 0
-    while (start := _jumped(w, model, passed)) is not None:
-        passed = start + 1
+    while (start := _jumped(model, passed)) is not None:
+        passed, w = start + 1, model.windows
         cut = replace(w, segment=w.segment + (np.arange(len(w.x)) >= start))
-        found = _fit(cut, slopes)
+        found = Model(Trials(cut, model.trials.slopes))
         if sum(f.evidence for f in found.fits) > sum(f.evidence for f in model.fits) + JUMP_DOUBT:
-            w, model = cut, found
-    return w, model
+            model = found
+    return model
 
 
-def _jumped(w: Windows, model: Model, passed: int) -> int | None:
+def _jumped(model: Model, passed: int) -> int | None:
     """The first window from `passed` on where the response may have jumped: surprised the same way twice.
 
     Drift counts as no larger than it usually is: a jump would else explain itself away.
     """
+    w = model.windows
     still = np.r_[False, np.all(np.abs(np.diff(w.x, axis=0)) < 1e-9, axis=1)]
-    z = np.clip(_calm_z(w, model), -JUMP_CAP, JUMP_CAP)
+    z = np.clip(_calm_z(model), -JUMP_CAP, JUMP_CAP)
     high = still & (np.sum(z**2, axis=1) > chdtri(w.y.shape[1], JUMP_P))
     began = 0
     for i in range(len(high)):
@@ -275,13 +307,12 @@ def _jumped(w: Windows, model: Model, passed: int) -> int | None:
     return None
 
 
-def _calm_z(w: Windows, model: Model) -> Floats:
+def _calm_z(model: Model) -> Floats:
     """One-step-ahead surprises under the least drift. Shape: (windows, metrics)."""
     if all(f.wander == WANDERS[0] for f in model.fits):
         return _z(model)
-    both = _covariances(w)
     return np.stack(
-        [_tried(w, both, k, f.slopes, f.amplitude, WANDERS[0])[2] for k, f in enumerate(model.fits)], axis=1
+        [model.trials.at(k, f.amplitude, WANDERS[0])[1] for k, f in enumerate(model.fits)], axis=1
     )
 
 
@@ -295,18 +326,25 @@ def shapes(x: Floats, t: Floats, g: Ints, x2: Floats, t2: Floats, g2: Ints, here
     A response is counted from the present point: what fades with age is how other values differ from it, and
     a metric that fell while the rules moved is put down to the move, not to the time that it took.
     """
+    age, apart = np.abs(t[:, None] - t2[None, :]), np.abs(g[:, None] - g2[None, :])
+    same = apart == 0
+    fade, across = np.exp(-age / MEMORY), (ACROSS ** np.arange(apart.max() + 1.0))[apart]
+    return Shapes(
+        _raw_response(x, x2, here) * fade * across,
+        LEVEL**2 * np.where(same, 1.0, LEVEL_ACROSS),
+        np.where(same, WANDER**2 * np.exp(-age / WANDER_CYCLES), 0.0),
+        fade,
+        across,
+    )
+
+
+def _raw_response(x: Floats, x2: Floats, here: Floats) -> Floats:
+    """Covariance of the responses at two sets of values, whatever their age."""
     centre = here[None, :]
-    response = (
+    return np.asarray(
         _raw(x, x2) - _raw(x, centre) - _raw(centre, x2) + _raw(centre, centre)
         + SLOPE**2 * (x - here) @ (x2 - here).T
     )  # fmt: skip
-    age, apart = np.abs(t[:, None] - t2[None, :]), np.abs(g[:, None] - g2[None, :])
-    same = apart == 0
-    return Shapes(
-        response * np.exp(-age / MEMORY) * ACROSS**apart,
-        LEVEL**2 * np.where(same, 1.0, LEVEL_ACROSS),
-        np.where(same, WANDER**2 * np.exp(-age / WANDER_CYCLES), 0.0),
-    )
 
 
 def spread_at(x: Floats, here: Floats) -> Floats:
