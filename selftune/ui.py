@@ -128,11 +128,15 @@ def look(now: Now) -> Look:
 
 
 def ink() -> None:
-    """Korean words stay whole at a line's end; dark words on the bright buttons of the dark theme.
+    """Korean words stay whole at a line's end; dark words on the bright buttons of the dark theme; on a phone
+    the first screen is for the title and what it says, not for the air around the banner.
 
     Streamlit breaks Hangul anywhere, and writes white on any colour.
     """
     rules = ".stApp :is(h1,h2,h3,p,li,label,button){word-break:keep-all;overflow-wrap:anywhere}"
+    rules += (
+        "@media(max-width:640px){.stMainBlockContainer{padding-top:3.5rem}.st-key-banner{gap:.1rem .5rem}}"
+    )
     if st.context.theme.type == "dark":
         rules += f"{','.join(BRIGHT)}{{color:#12161B}}"
     st.html(f"<style>{rules}</style>")

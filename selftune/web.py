@@ -240,7 +240,7 @@ class SecurityHeaders:
 
 # ------------------------------------------------------------------------------- routes
 def routes(root: Path, door: Door | None = None, base: str = "") -> list[BaseRoute]:
-    """`/healthz` (the process answers), `/readyz` (its data root can be read), `/language/<code>`, sign-in.
+    """`/healthz` (the process answers), `/readyz` (its root can be read), language, `/overview`, sign-in.
 
     `base`: the path below which the dashboard is served, as `/tuning`; health answers without it as well.
     """
@@ -256,7 +256,17 @@ def routes(root: Path, door: Door | None = None, base: str = "") -> list[BaseRou
     health: list[BaseRoute] = [Route("/healthz", healthz), Route("/readyz", readyz)]
     if base:
         health += [Route(f"{base}/healthz", healthz), Route(f"{base}/readyz", readyz)]
-    found: list[BaseRoute] = [*health, Route(f"{base}/language/{{code}}", _choose_language)]
+
+    async def first_page(request: Request) -> Response:
+        """The overview's other name, which the sidebar shows: Streamlit knows it only as `/`."""
+        query = f"?{request.url.query}" if request.url.query else ""
+        return RedirectResponse(f"{base}/{query}", 307)
+
+    found: list[BaseRoute] = [
+        *health,
+        Route(f"{base}/language/{{code}}", _choose_language),
+        Route(f"{base}/overview", first_page),
+    ]
     return found + (sign_in.routes(door, base) if door is not None else [])
 
 

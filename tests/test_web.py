@@ -328,6 +328,12 @@ def test_language_link_sets_a_cookie_that_scripts_cannot_read(root: Path) -> Non
     assert client(root).get("/language/xx").status == 404
 
 
+def test_the_overviews_own_name_leads_to_it(root: Path) -> None:
+    """Streamlit serves its first page as `/` alone; of its name it says, in English, "page not found"."""
+    answer = client(root).get("/overview?w=6h")
+    assert (answer.status, answer.headers["location"]) == (307, "/?w=6h")
+
+
 @pytest.mark.parametrize(
     "back",
     [None, "", "help", "//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nX: y", "\t/"],

@@ -7,8 +7,6 @@ The one fault of a page is a broken function in the dashboard's process; what a 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -35,19 +33,15 @@ from tests.browser.flow_kit import (
     served,
     until,
 )
-from tests.conftest import CHECKOUT
 from tests.pages.roots import change_settings
 
 Take = Callable[..., None]
 LOOKS = (("ko", "light", "wide"), ("en", "dark", "wide"), ("ko", "dark", "phone"), ("en", "light", "phone"))
 BROKEN = """
-import runpy, sys
-import selftune.past, selftune.objective
+import selftune.past
 def broken(*args, **kwargs):
     raise RuntimeError("broken for a picture")
 selftune.past.past = broken
-sys.argv = ["streamlit", *sys.argv[1:]]
-runpy.run_module("streamlit", run_name="__main__")
 """
 
 
@@ -61,10 +55,10 @@ def shots(page_of: Take, url: str, path: str, out: Path, name: str, **more: Any)
 def fault(browser: Browser, folder: Path, out: Path, take: Take) -> None:
     """A part of a page that fails: the rest of the page, the words, the id."""
     root = data_root(folder / "fault", 14)
-    process, url = serve(root, folder / "fault.log", code=BROKEN)
+    process, url = serve(root, folder / "fault.log", first=BROKEN)
     try:
-        for page in ("overview", "trends"):
-            shots(lambda *a, **k: take(browser, *a, **k), url, f"/{page}", out, f"fault_{page}")
+        for page in ("", "trends"):
+            shots(lambda *a, **k: take(browser, *a, **k), url, f"/{page}", out, f"fault_{page or 'overview'}")
     finally:
         process.terminate()
         process.wait(timeout=20)
@@ -167,4 +161,3 @@ STORIES: dict[str, Callable[[Browser, Path, Path, Take], None]] = {
     "try": try_before_save,
     "reviews": reviews,
 }
-__all__ = ["CHECKOUT", "STORIES", "subprocess", "sys"]

@@ -2,7 +2,8 @@
 
 Serves data roots of its own on loopback, so that what is shown does not depend on this machine's: the
 demo with its loop for the pages, and small roots for the states (empty, stale, broken settings, …).
-`python -m tests.browser.shots overview trends` takes only these pages; `backtests` a backtest's states.
+`python -m tests.browser.shots overview trends` takes only these pages; `backtests` a backtest's states, and
+`fault`, `try`, `reviews` the stories of shot_stories.py.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from selftune.demo import demo_root, run_demo
 from tests.browser.conftest import CHROMIUM_ARGS, data_root, free_port, serve
+from tests.browser.shot_stories import STORIES
 from tests.browser.test_smoke import PATHS, PHONE, SIZES
 from tests.conftest import CHECKOUT
 from tests.pages.past_runs import every_state
@@ -113,8 +115,17 @@ def backtests(browser: Browser, folder: Path, out: Path, say: Callable[[str], No
             process.wait(timeout=20)
 
 
-def take(browser: Browser, url: str, file: Path, *, language: str, scheme: str, size: str) -> None:
-    """One picture of one page, as long as the page is."""
+def take(
+    browser: Browser,
+    url: str,
+    file: Path,
+    *,
+    language: str,
+    scheme: str,
+    size: str,
+    before: Callable[[Page], None] | None = None,
+) -> None:
+    """One picture of one page, as long as the page is; `before` does what a person does there first."""
     width, height = SIZES[size]
     context = browser.new_context(
         viewport={"width": width, "height": height},
@@ -125,6 +136,8 @@ def take(browser: Browser, url: str, file: Path, *, language: str, scheme: str, 
     page = context.new_page()
     page.goto(url)
     page.wait_for_selector("h1", timeout=60_000)
+    if before is not None:
+        before(page)
     page.wait_for_timeout(3000)
     for _ in range(2):  # charts that come into view make the page longer once more
         whole = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollHeight")
@@ -166,6 +179,10 @@ def main(arguments: list[str]) -> int:
                 print(what)
             if not arguments or "backtests" in arguments:
                 backtests(browser, folder / "backtests", out, print)
+            for story, made in STORIES.items():
+                if not arguments or story in arguments:
+                    made(browser, folder / story, out, take)
+                    print(story)
             wanted = [x for x in arguments if x in PATHS] if arguments else list(PATHS)
             if wanted:
                 with demo(folder) as url:
