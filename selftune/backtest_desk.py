@@ -6,6 +6,7 @@ Answers "may this person, now?" at the write itself. What a run is and does is `
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 
 from selftune import access, backtest_runs
 from selftune.access import Action
@@ -13,6 +14,7 @@ from selftune.backtest_request import Request
 from selftune.domain import Reason, Refused, Role, UnknownId
 
 AT_ONCE = 2  # a machine that also runs the loop and the tuned system has no more to spare
+_COUNTING = Lock()  # two clicks at once are one after the other: the second counts the first one's run
 
 
 def ask(root: Path, request: Request, *, role: Role) -> str:
@@ -21,10 +23,11 @@ def ask(root: Path, request: Request, *, role: Role) -> str:
     Raises: Refused (role, too many at once), InputError, SettingsError, UnknownId, StorageError.
     """
     access.require(role, Action.BACKTEST)
-    busy = sum(not r.status.over for r in backtest_runs.listing(root))
-    if busy >= AT_ONCE:
-        raise Refused(Reason("backtest.busy", {"observed": busy, "limit": AT_ONCE}))
-    return backtest_runs.start(root, request)
+    with _COUNTING:
+        busy = sum(not r.status.over for r in backtest_runs.listing(root))
+        if busy >= AT_ONCE:
+            raise Refused(Reason("backtest.busy", {"observed": busy, "limit": AT_ONCE}))
+        return backtest_runs.start(root, request)
 
 
 def cancel(root: Path, run_id: str, *, role: Role) -> None:

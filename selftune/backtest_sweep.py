@@ -23,6 +23,7 @@ from selftune.backtest_simulate import planted, simulated
 from selftune.config import edit
 from selftune.domain import Reason, SettingsError
 
+RANK = {Support.OK: 0, Support.PARTIAL: 1, Support.NONE: 2}
 DRAWS = 4  # lives of one variant: many variants tell more than many lives of each
 
 
@@ -39,7 +40,7 @@ class Variant:
 def swept(
     request: Request, data: Handle | None, executor: Executor | None, say: Say
 ) -> tuple[SweepPoint, ...]:
-    """Every variant, best first; what the record cannot judge comes last."""
+    """Every variant, best first: those judged as a whole, then those judged in part, then the others."""
     if request.sweep is None:
         return ()
     alone = replace(request, baselines=(), sweep=None)
@@ -47,12 +48,13 @@ def swept(
         Variant(values=v, candidate=request.candidates[0], request=alone, data=data)
         for v in points(request.sweep, request.seed)
     ]
-    return tuple(sorted(spread(tried, tasks, executor, say), key=_order))
+    return tuple(sorted(spread(tried, tasks, executor, say), key=ranked))
 
 
-def _order(p: SweepPoint) -> tuple[float, ...]:
+def ranked(p: SweepPoint) -> tuple[float, ...]:
+    """Best first, but a score of a part of the windows is no match for one of all of them."""
     score = -2.0 if p.score is None else p.score.mean
-    return (-score, float(p.changes), *p.values.values())
+    return (RANK[p.support], -score, float(p.changes), *p.values.values())
 
 
 def points(sweep: Sweep, seed: int) -> list[dict[str, float]]:
@@ -103,4 +105,4 @@ def _outcome(one: Entry, v: Variant, say: Say) -> Outcome:
     return replay_all(v.data, [one], None, say)[0]
 
 
-__all__ = ["Variant", "points", "swept", "tried"]
+__all__ = ["Variant", "points", "ranked", "swept", "tried"]

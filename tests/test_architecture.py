@@ -46,8 +46,8 @@ LAYERS: dict[int, list[str]] = {
         runtime loop up supervisor lifeline
         revising pretended standing reviewing
         rehearsal
-        backtest backtest_data backtest_pool backtest_replay backtest_closed backtest_simulate
-        backtest_sweep backtest_runs backtest_job
+        backtest backtest_data backtest_pool backtest_replay backtest_closed backtest_life backtest_best
+        backtest_figures backtest_simulate backtest_sweep backtest_runs backtest_job
         backtest_desk
         cli cli_backtest cli_check cli_hands cli_review cli_status cli_users cli_words __main__
         checkup status sweep

@@ -13,13 +13,13 @@ from selftune import backtest_simulate
 from selftune.backtest import run
 from selftune.backtest_closed import Shifted, values_at
 from selftune.backtest_data import Handle, read_record
+from selftune.backtest_figures import scores
 from selftune.backtest_pool import pool
 from selftune.backtest_request import Axis, Candidate, Method, Mode, Request, Source, Sweep
 from selftune.backtest_response import Response, learned, scaled
-from selftune.backtest_result import Result, Support
+from selftune.backtest_result import Interval, Result, Support, SweepPoint
 from selftune.backtest_score import all_quiet
-from selftune.backtest_simulate import scores
-from selftune.backtest_sweep import points, swept
+from selftune.backtest_sweep import points, ranked, swept
 from selftune.config import edit, parse
 from selftune.domain import InputError
 from selftune.objective import objective_score
@@ -161,6 +161,21 @@ def test_a_grid_has_every_combination_and_sobol_fills_the_box() -> None:
     assert len(found) == 13
     assert found == points(Sweep(axes=axes, method=Method.SOBOL, points=13), 4)
     assert all(0 <= p["a"] <= 1 and 10 <= p["b"] <= 20 for p in found)
+
+
+def test_a_score_of_a_part_is_no_match_for_one_of_the_whole() -> None:
+    def point(support: Support, mean: float | None) -> SweepPoint:
+        score = None if mean is None else Interval(mean=mean, lo=mean, hi=mean)
+        return SweepPoint(values={}, score=score, support=support, changes=0, rollbacks=0, worst=None)
+
+    found = [
+        point(Support.NONE, None),
+        point(Support.PARTIAL, 0.9),
+        point(Support.OK, 0.7),
+        point(Support.OK, 0.8),
+    ]
+    said = [(p.support, p.score and p.score.mean) for p in sorted(found, key=ranked)]
+    assert said == [(Support.OK, 0.8), (Support.OK, 0.7), (Support.PARTIAL, 0.9), (Support.NONE, None)]
 
 
 def test_a_sweep_is_sorted_and_says_which_variant_cannot_be(walked: Path) -> None:
