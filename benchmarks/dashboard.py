@@ -71,7 +71,7 @@ def tick_ms(root: Path, n: int) -> dict[str, Any]:
 
 
 def parts_ms(root: Path, n: int) -> dict[str, Any]:
-    """The work inside a tick: the shared look at the files, the panels' data, the arrow tables."""
+    """The work inside a tick: the shared look at the files and its plan, the panels' data as they go out."""
     from selftune import catalogue, ui
     from selftune.chart_kit import Look, Say
     from selftune.charts import Span, linked_panels
@@ -85,6 +85,7 @@ def parts_ms(root: Path, n: int) -> dict[str, Any]:
         desk.office._shared = None  # each look is a fresh one
         start = time.perf_counter()
         now = desk.now()
+        assert now.plan is not None
         look_ms.append(1000 * (time.perf_counter() - start))
         p = now.picture
         assert p is not None and now.series.newest_ms is not None
@@ -97,7 +98,7 @@ def parts_ms(root: Path, n: int) -> dict[str, Any]:
             Span(start_ms=end - 3_600_000, end_ms=end), look=Look(), say=say,
         )  # fmt: skip
         for columns in view.datasets.values():
-            ui.arrow(columns)
+            ui.wire(columns)
         panel_ms.append(1000 * (time.perf_counter() - start))
     return {
         "tick_look_p50_ms": round(statistics.median(look_ms), 1),

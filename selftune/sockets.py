@@ -1,14 +1,15 @@
 """Open pages: a websocket lives only as long as its visitor is who they were when it was opened.
 
 Answers "is somebody still signed in?" for every open socket once a second, and closes it when not: after
-sign-out, expiry, or a change of the account. What a person does (not what a page renews by itself) keeps
-their session alive. Plain ASGI.
+sign-out, expiry, or a change of the account; and when nobody reads what is sent. What a person does (not
+what a page renews by itself) keeps their session alive. Plain ASGI.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from google.protobuf.message import DecodeError
@@ -18,6 +19,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 log = logging.getLogger("selftune.sockets")
 
 LOOK_S = 1.0
+DEAF_S = 20.0  # nothing more fits on the way to a browser for so long: nobody reads there
 ENDED = 4401  # of the codes that are free for applications; like HTTP's 401
 
 
@@ -47,14 +49,21 @@ def is_ours(data: bytes) -> bool:
 
 
 class WatchedSocket:
-    """Serves one websocket until `still()` says no; calls `acted()` when the person did something.
+    """Serves one websocket until `still()` says no, or nobody reads; calls `acted()` when the person acts.
 
     The first message of a socket opens the page and is no act: a browser that reconnects by itself must
     not keep anybody signed in.
     """
 
-    def __init__(self, still: Callable[[], bool], acted: Callable[[], None], look_s: float = LOOK_S) -> None:
-        self.still, self.acted, self.look_s = still, acted, look_s
+    def __init__(
+        self,
+        still: Callable[[], bool],
+        acted: Callable[[], None],
+        look_s: float = LOOK_S,
+        deaf_s: float = DEAF_S,
+    ) -> None:
+        self.still, self.acted, self.look_s, self.deaf_s = still, acted, look_s, deaf_s
+        self._sending_since: float | None = None
         self._over = asyncio.Event()
         self._messages = 0
 
@@ -72,8 +81,13 @@ class WatchedSocket:
             return message
 
         async def out(message: Message) -> None:
-            if not self._over.is_set():
+            if self._over.is_set():
+                return
+            self._sending_since = time.monotonic()
+            try:
                 await send(message)
+            finally:
+                self._sending_since = None
 
         watch = asyncio.create_task(self._watch(send))
         try:
@@ -83,12 +97,16 @@ class WatchedSocket:
 
     async def _watch(self, send: Send) -> None:
         try:
-            while self.still():
+            while self.still() and not self._deaf():
                 await asyncio.sleep(self.look_s)
         except Exception:  # who cannot be asked about is nobody: a page without a watch would stay for ever
             log.exception("who looks could not be asked; the page is closed")
         self._over.set()
         await send({"type": "websocket.close", "code": ENDED})
+
+    def _deaf(self) -> bool:
+        since = self._sending_since
+        return since is not None and time.monotonic() - since > self.deaf_s
 
     async def _next(self, receive: Receive) -> Message:
         """The next message; a disconnect as soon as it is over."""

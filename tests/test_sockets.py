@@ -131,3 +131,32 @@ def test_when_nobody_can_tell_whether_it_is_still_so_the_page_is_closed() -> Non
         assert wire.to_browser == [{"type": "websocket.close", "code": ENDED}]
 
     run(go())
+
+
+def test_a_browser_that_reads_nothing_is_let_go_and_one_that_reads_slowly_is_not() -> None:
+    async def go(reads: bool, code: int) -> None:
+        wire, seen = Wire(), []
+
+        async def stuck(message: Any) -> None:
+            if message["type"] == "websocket.send":
+                await (asyncio.sleep(0.001) if reads else asyncio.Event().wait())
+            wire.to_browser.append(dict(message))
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            """Sends on a task of its own, as Streamlit does."""
+
+            async def sender() -> None:
+                for _ in range(100):
+                    await send({"type": "websocket.send", "bytes": b"answer"})
+                wire.to_app.put_nowait({"type": "websocket.disconnect", "code": 1001})
+
+            sending = asyncio.create_task(sender())
+            seen.append(await receive())
+            sending.cancel()
+
+        watched = WatchedSocket(lambda: True, wire.acted, look_s=LOOK_S, deaf_s=0.05 if not reads else 5.0)
+        await asyncio.wait_for(watched.serve(app, {}, wire.receive, stuck), 5)
+        assert [m["code"] for m in seen] == [code]
+
+    run(go(reads=False, code=ENDED))
+    run(go(reads=True, code=1001))
