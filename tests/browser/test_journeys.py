@@ -60,7 +60,7 @@ def test_a_shared_link_opens_for_a_viewer(lived: tuple[Path, str], browser: Brow
     page = open_page(browser, link, extra_http_headers={"X-Forwarded-For": "192.0.2.7"})
     noise = listen(page, lived[1])
     page.wait_for_selector(PANELS, timeout=60_000)
-    assert "1 rule changes" in page.locator("h1").first.inner_text()
+    assert "1 rule change:" in page.locator("h1").first.inner_text()
     banner = page.locator(".st-key-banner").inner_text()
     assert "ask an operator" in banner and "Stop tuning" not in banner
     page.context.close()
