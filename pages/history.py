@@ -13,7 +13,7 @@ import streamlit as st
 
 from selftune import deskwork, hands, report, ui
 from selftune.access import Action
-from selftune.chart_kit import Say
+from selftune.chart_kit import Layout, Say
 from selftune.charts import RuleTrace, Span, rule_traces
 from selftune.desk import Now
 from selftune.event_text import about, deltas_html, head_html, preview_html, row_html, then_html
@@ -60,8 +60,10 @@ def main() -> None:
     trust(p, now, say)
     paused(p, say)
     chosen(p, now, say)
-    values_over_time(p, now, say)
-    events(p, now, say)
+    parts = (values_over_time, events)
+    # on a phone what can be acted on comes before the charts
+    for part in reversed(parts) if ui.look(now).layout is Layout.NARROW else parts:
+        part(p, now, say)
     ui.live(watch, key="history_live")
     dialog(p, say)
 

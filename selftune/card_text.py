@@ -120,7 +120,7 @@ def stepper(w: Watch, zone: str, say: Say, colours: Colours) -> str:
         "settling": f"{settling}<br><b>{left}</b>",
         "watching": f"{until}<br><b>{left}</b>",
         "judging": escape(say("sugg.step_judging")),
-        "done": until,
+        "done": escape(say("sugg.step_watched", until=hhmm(w.due_ms, zone))),
     }[w.stage]
     verdict = escape(say("sugg.step_later"))
     if w.verdict is not None:

@@ -394,7 +394,7 @@ def _missing(m: str, e: MetricEffect | None, settings: Settings) -> Reason:
         "metric": m, "observed": n, "limit": settings.min_samples, "unit": "samples", "n": n
     }  # fmt: skip
     if e is not None and e.reason is not None:
-        params["why"] = e.reason.code
+        params = {**e.reason.params, **params, "why": e.reason.code}
     return Reason(code, params)
 
 

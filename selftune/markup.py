@@ -34,11 +34,12 @@ margin:.2rem 0 .4rem;padding:0}
 .sx ul{margin:0;padding-left:1.1rem}
 .sx li{margin:0}
 .sx .steps{display:flex;flex-wrap:wrap;gap:.5rem;list-style:none;margin:.3rem 0;padding:0}
-.sx .steps li{flex:1 1 9rem;border:1px solid color-mix(in srgb,currentColor 25%,transparent);
+.sx .steps>li{flex:1 1 9rem;border:1px solid color-mix(in srgb,currentColor 25%,transparent);
 border-radius:.6rem;padding:.5rem .7rem;min-width:0}
-.sx .steps li.now{border-width:2px;border-color:currentColor}
-.sx .steps li.todo{opacity:.72}
-.sx .steps li>b{display:block}
+.sx .steps>li.now{border-width:2px;border-color:currentColor}
+.sx .steps>li.todo{opacity:.72}
+.sx .steps>li>b:first-child{display:block}
+.sx .steps li ul{list-style:none;padding:0}
 .sx .mark{font-weight:700;margin-right:.3rem}
 .sx .big{font-variant-numeric:tabular-nums;font-weight:700;white-space:nowrap}
 .sx .num{font-variant-numeric:tabular-nums;white-space:nowrap}

@@ -4,13 +4,14 @@ Answers "how is this record said?". It never fails: an unknown code or a missing
 sentence that holds the code. The catalogue (language -> key -> template) is loaded by layer 2.
 
 Templates: `{name}` is a parameter; `{name:spec}` says how, with the parts of `spec` set apart by `|`:
-`dur` (seconds in words), `time` (instant, HH:MM:SS), `date`, `+` (signed), `pct` (0..1 as per cent),
-`int`, `unit` (a number with the unit in the parameter `unit`), `q` (as typed, between backticks), `.3f`
-or `.0%` (Python's own), and a Korean particle: `{rule:은는}`, `{limit:dur|을를}`. `{n:one|step|steps}` is
-no number but the word that goes with it: the first where it reads 1, else the second; a unit's entry
-(`unit.steps: " step| steps"`) likewise. `[[…{name}…]]` is left out when `name` is absent or None.
-`{{` and `}}` are braces. Without a spec the value says how: a name in `*_s` is a duration, one in `*_ms` an
-instant, and a word under a name of `WORD_KINDS` is shown by its entry (`metric.risk_band`).
+`dur` (seconds in words), `time` (instant, HH:MM:SS), `date`, `+` (signed), `~` (two digits that count; both:
+`+~`), `pct` (0..1 as per cent), `int`, `unit` (a number with the unit in the parameter `unit`), `q` (as
+typed, between backticks), `.3f` or `.0%` (Python's own), and a Korean particle: `{rule:은는}`,
+`{limit:dur|을를}`. `{n:one|step|steps}` is no number but the word that goes with it: the first where it reads
+1, else the second; a unit's entry (`unit.steps: " step| steps"`) likewise. `[[…{name}…]]` is left out when
+`name` is absent or None. `{{` and `}}` are braces. Without a spec the value says how: a name in `*_s` is a
+duration, one in `*_ms` an instant, and a word under a name of `WORD_KINDS` is shown by its entry
+(`metric.risk_band`).
 """
 
 from __future__ import annotations
@@ -69,11 +70,14 @@ def render(
 ) -> str:
     """The sentence for `code` in `lang`, with `params` in its slots; instants are shown in `zone` (else UTC).
 
-    `code` is a key of the catalogue, or a bare code found under one of `PREFIXES`. Never raises.
+    `code` is a key of the catalogue, or a bare code found under one of `PREFIXES`; where the parameter `why`
+    names a case of its own (`<code>.<why>`), that entry. Never raises.
     """
     words = catalogue.get(lang) or catalogue.get(FALLBACK_LANGUAGE) or {}
     page = _Page(lang=lang, words=words, zone=zone, params=params)
-    template = next((words[p + code] for p in PREFIXES if p + code in words), None)
+    why = params.get("why")
+    codes = (f"{code}.{why}", code) if isinstance(why, str) else (code,)
+    template = next((words[p + c] for c in codes for p in PREFIXES if p + c in words), None)
     if template is not None:
         try:
             return _fill(template, page)
@@ -201,8 +205,8 @@ def _number(name: str, value: float, how: str, page: _Page) -> str:
         return page.words.get("common.not_finite", "–")
     if how in ("dur", "time", "date"):
         return duration(value, page.lang) if how == "dur" else instant(value, page.zone, date=how == "date")
-    if how == "+":
-        return number(value, signed=True)
+    if how in ("+", "~", "+~"):
+        return number(value, signed="+" in how, digits=2 if "~" in how else 4)
     if how == "pct":
         return number(value * 100, digits=3) + "%"
     if how == "int":

@@ -162,6 +162,9 @@ def test_instants_are_in_the_readers_zone() -> None:
         ("{d:+}", {"d": 0.012}, "+0.012"),
         ("{d:+}", {"d": -0.005}, "-0.005"),
         ("{d:+}", {"d": 0}, "0"),
+        ("{d:~}", {"d": 0.0123}, "0.012"),
+        ("{d:+~}", {"d": 123.44}, "+123.4"),
+        ("{d:+~}", {"d": -0.0005882}, "-0.00059"),
         ("{p:pct}", {"p": 0.333}, "33.3%"),
         ("{p:.0%}", {"p": 0.95}, "95%"),
         ("{v:.3f}", {"v": 0.5}, "0.500"),
@@ -197,6 +200,14 @@ def test_instants_are_in_the_readers_zone() -> None:
 )
 def test_a_slot_is_shown_as_its_kind(template: str, params: dict[str, object], shown: str) -> None:
     assert said(template, **params) == shown
+
+
+def test_a_case_of_its_own_has_its_own_sentence() -> None:
+    numbers = {"metric": "risk_band", "observed": 147, "history_s": 60.0, "needed_s": 110.0}
+    short = render("too_few_samples", {**numbers, "why": "effect_short_history"}, "en", load())
+    assert "1 min of quiet time" in short and "147" not in short
+    for other in ({"why": "effect_few_samples"}, {"why": "typed by somebody"}, {"why": None}, {}):
+        assert "only 147" in render("too_few_samples", {**numbers, **other}, "en", load())
 
 
 def test_a_unit_has_its_singular() -> None:
