@@ -165,7 +165,7 @@ def lived(
         snap = root.snapshot()
         p = Picture(snap)
         plan = plan_of(p)
-        done = root.commit(plan, snap)
+        done = root.commit(plan, snap, seen=p)
         _note(story, steps, p, plan)
         if done is not None and any(done.events):
             values.update(_moved(plan))

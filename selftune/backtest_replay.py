@@ -83,7 +83,7 @@ class Walk:
         snap = self.root.snapshot()
         p = Picture(snap)
         plan = plan_of(p)
-        self.root.commit(plan, snap)
+        self.root.commit(plan, snap, seen=p)
         return p, plan
 
     @property

@@ -84,8 +84,8 @@ def frozen_mask(series: Series, metric: str, target: Target | None, pace: float 
     valid = np.flatnonzero(np.isfinite(values))
     if len(valid) < 3:
         return mask
-    ts = series.ts_ms[valid]
-    found = runs_of(ts, values[valid])
+    whole = len(valid) == len(values)
+    found = runs_of(*((series.ts_ms, values) if whole else (series.ts_ms[valid], values[valid])))
     if len(found.first) == 1:
         return mask  # constant throughout is a state of its own
     if found.seconds.max() <= FROZEN_S * pace:
@@ -168,7 +168,7 @@ def data_health(series: Series, settings: Settings, now_ms: int) -> Health:
         rate_hz=rate,
         gaps=gaps,
         longest_gap_s=longest_gap,
-        missing={m: _missing_share(recent, m, masks, settings) for m in settings.metrics},
+        missing={m: _missing_share(recent, m, masks, settings, rate) for m in settings.metrics},
         frozen=tuple(m for m, mask in masks.items() if len(mask) and mask[-1]),
         clock_ahead=clock_ahead,
         stale=stale,
@@ -208,11 +208,12 @@ def _valid(part: Series, metric: str, masks: Mapping[str, Bools], settings: Sett
     return np.asarray(np.isfinite(values) & ~masks[metric][len(masks[metric]) - n :])
 
 
-def _missing_share(recent: Series, metric: str, masks: Mapping[str, Bools], settings: Settings) -> float:
+def _missing_share(
+    recent: Series, metric: str, masks: Mapping[str, Bools], settings: Settings, rate: float | None
+) -> float:
     if metric not in recent.values:
         return 1.0
-    rate = rate_of(recent.ts_ms) or settings.rate_hz
-    expected = max(1.0, min(rate, settings.rate_hz) * settings.observe_window_s)
+    expected = max(1.0, min(rate or settings.rate_hz, settings.rate_hz) * settings.observe_window_s)
     return float(min(1.0, max(0.0, 1 - _valid(recent, metric, masks, settings).sum() / expected)))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -218,10 +219,11 @@ def _tails(parts: list[_Part], at: tuple[float, ...]) -> tuple[list[float], floa
     for p in rest:
         others += p.draws(points[:, column] if p.sigma > 0.0 else np.zeros(len(points)))
         column += p.sigma > 0.0
-    above = [float(np.mean(widest.p_beyond(a - others)[0])) for a in at]
-    return above, float(np.mean(widest.p_beyond(0.0 - others)[1]))
+    beyond = {a: widest.p_beyond(a - others) for a in {0.0, *at}}
+    return [float(np.mean(beyond[a][0])) for a in at], float(np.mean(beyond[0.0][1]))
 
 
+@lru_cache(maxsize=8)
 def _lattice(dims: int) -> Floats:
     """Evenly spread points in the open unit cube (Kronecker sequence of the generalised golden ratio).
 
@@ -234,10 +236,12 @@ def _lattice(dims: int) -> Floats:
         root = (1.0 + root) ** (1.0 / (dims + 1))
     steps = np.array([root ** -(i + 1) for i in range(dims)])
     n = np.arange(LATTICE_POINTS)[:, None] + 0.5
-    if dims == 1:
-        return np.asarray(n / LATTICE_POINTS)
-    points = np.concatenate([n / LATTICE_POINTS, np.mod(0.5 + n * steps[: dims - 1], 1.0)], axis=1)
-    return np.asarray(np.clip(points, 1e-9, 1.0 - 1e-9))
+    points = n / LATTICE_POINTS
+    if dims > 1:
+        points = np.concatenate([points, np.mod(0.5 + n * steps[: dims - 1], 1.0)], axis=1)
+        points = np.clip(points, 1e-9, 1.0 - 1e-9)
+    points.setflags(write=False)
+    return np.asarray(points)
 
 
 def _t_hinge(a: float, nu: float) -> float:

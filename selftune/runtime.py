@@ -248,14 +248,17 @@ class Root:
         return self._life[1]
 
     # ------------------------------------------------------------------------ writing
-    def commit(self, plan: Plan, snap: Snapshot, *, actor: str = ACTOR) -> Committed | None:
+    def commit(
+        self, plan: Plan, snap: Snapshot, *, actor: str = ACTOR, seen: Picture | None = None
+    ) -> Committed | None:
         """Write the plan's acts if nothing moved since `snap`. An empty plan writes nothing (None).
 
+        `seen`: the picture of `snap`, where the caller has it.
         Raises: StaleSnapshot, LockHeld, StorageError.
         """
         if not plan.acts:
             return None
-        deltas = deltas_json(last_deltas(Picture(snap)), self.zone)
+        deltas = deltas_json(last_deltas(seen or Picture(snap)), self.zone)
         batch = batch_of(plan, self.zone, actor=actor, deltas=deltas, tell=self._tell(snap.settings.language))
         return self.write(batch, snap)
 
@@ -274,15 +277,16 @@ class Root:
     def tick(self) -> tuple[Plan, Committed | None]:
         """Read, decide, commit; read again when somebody else was first."""
         for _ in range(TRIES - 1):
-            snap = self.snapshot()
-            plan = plan_of(Picture(snap))
             try:
-                return plan, self.commit(plan, snap)
+                return self._try()
             except StaleSnapshot:
                 continue
-        snap = self.snapshot()
-        plan = plan_of(Picture(snap))
-        return plan, self.commit(plan, snap)
+        return self._try()
+
+    def _try(self) -> tuple[Plan, Committed | None]:
+        p = Picture(self.snapshot())
+        plan = plan_of(p)
+        return plan, self.commit(plan, p.snap, seen=p)
 
     def hand(self, wanted: Callable[[Picture], tuple[Act, ...]], *, actor: str) -> tuple[Plan, Committed]:
         """A person's acts through the same commit; guards are asked again on each reading.

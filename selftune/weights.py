@@ -61,12 +61,15 @@ def burg(parts: Sequence[Floats], max_order: int = MAX_AR) -> Floats:
     forward, backward = [p[1:] for p in parts], [p[:-1] for p in parts]
     lowest = n * np.log(power) + 2 * n / max(1, n - 2)
     for order in range(1, min(max_order, n // 10) + 1):
-        across = sum(float(f @ b) for f, b in zip(forward, backward, strict=True))
-        within = sum(float(f @ f) + float(b @ b) for f, b in zip(forward, backward, strict=True))
+        across = within = 0.0
+        for f, b in zip(forward, backward, strict=True):
+            across += float(f.dot(b))
+            within += float(f.dot(f)) + float(b.dot(b))
         if within <= 0:
             break
         k = -2 * across / within
-        longer = np.append(a, 0.0)
+        longer = np.zeros(order + 1)
+        longer[:order] = a
         a = longer + k * longer[::-1]
         power *= 1 - k * k
         if power <= 0:
@@ -75,8 +78,8 @@ def burg(parts: Sequence[Floats], max_order: int = MAX_AR) -> Floats:
         score = n * np.log(power) + 2 * parameters * n / (n - parameters - 1)
         if score < lowest:
             lowest, best = score, a
-        pairs = [(f + k * b, b + k * f) for f, b in zip(forward, backward, strict=True)]
-        forward, backward = [f[1:] for f, _ in pairs], [b[:-1] for _, b in pairs]
+        pairs = [(f[1:] + k * b[1:], b[:-1] + k * f[:-1]) for f, b in zip(forward, backward, strict=True)]
+        forward, backward = [f for f, _ in pairs], [b for _, b in pairs]
     return best
 
 
