@@ -26,11 +26,12 @@ KEPT = 90  # windows, where what was long at rest counts as few: older ones have
 FRESH, BLOCK = 12, 6  # the newest windows stand alone, older ones at equal values in blocks
 CYCLE_OF_WINDOW = 4 / 3  # the model's cycle is 120 s at a window of 90 s
 PRIOR_SLOPE = 0.03  # a full range in the configured direction; weak on purpose: data overrule it
-OPTIMISM, OPTIMISM_START, OPTIMISM_CYCLES = 0.35, 0.65, 25.0
+OPTIMISM, OPTIMISM_START, OPTIMISM_CYCLES = 0.6, 0.4, 25.0
 FALL_FREE, FALL = 0.02, 0.05  # score below its best: what is no news, what makes all worth trying again
-STEP_COST, ACT_GAIN = 0.0015, 0.006
+STEP_COST, ACT_GAIN = 0.0015, 0.003
 P_HARD, P_EMERGENCY = 0.02, 0.25
 LESS_RISK = 2 / 3  # of what staying risks: so much a step must take away where more than P_HARD is left
+FIRST_DOUBT = 2.0  # times the sd of what a rule does that was never moved, where a hard limit may break
 HARD_MARGIN = 0.01  # of the target's scale, or of the limit's size
 GRID, NEAR, WIDE = 15, 0.15, 192
 NODES, MASSES = roots_hermitenorm(7)
@@ -86,7 +87,7 @@ def condensed(windows: Sequence[QuietWindow]) -> list[QuietWindow]:
 
 
 def _block(run: Sequence[QuietWindow]) -> QuietWindow:
-    """Windows at equal values as one, in their middle."""
+    """Windows at equal values as one, from the first to the last."""
     stats = {}
     for m in run[0].stats:
         each = [w.stats[m] for w in run if m in w.stats and w.stats[m].mean is not None]
@@ -96,12 +97,11 @@ def _block(run: Sequence[QuietWindow]) -> QuietWindow:
             se=sum(x**2 for x in known) ** 0.5 / len(known) if known else None,
             n=sum(s.n for s in each), start_ms=run[0].start_ms, end_ms=run[-1].end_ms,
         )  # fmt: skip
-    middle = run[len(run) // 2]
     return QuietWindow(
-        start_ms=middle.start_ms,
-        end_ms=middle.end_ms,
-        values=middle.values,
-        regime=middle.regime,
+        start_ms=run[0].start_ms,
+        end_ms=run[-1].end_ms,
+        values=run[0].values,
+        regime=run[0].regime,
         stats=stats,
     )
 
@@ -174,7 +174,8 @@ class Choice:
         windows = Windows(
             here=self.here,
             x=self.seen_x,
-            t=np.array([(w.start_ms - start) / cycle_ms for w in self.seen]),
+            t=np.array([((w.start_ms + w.end_ms) / 2 - start) / cycle_ms for w in self.seen]),
+            span=np.array([(w.end_ms - w.start_ms) / cycle_ms for w in self.seen]),
             segment=np.cumsum(np.diff([w.regime for w in self.seen], prepend=self.seen[0].regime) != 0),
             y=np.array([[w.stats[m].mean for m in self.metrics] for w in self.seen], dtype=float) / self.unit,
             sd=self.errors / self.unit,
@@ -372,7 +373,8 @@ class Choice:
             for size, way in product(SIZES, (first, -first)):
                 if self._allowed(i, way * size * r.lr):
                     new = self.state.new_value(r, way * size * r.lr)
-                    if self.p_hard(self._after([(i, new)])[None, :])[0] <= P_HARD:
+                    mean, sd = self.model.predict(self._after([(i, new)])[None, :])
+                    if self._p_hard(mean, FIRST_DOUBT * sd)[0] <= P_HARD:
                         return (self._proposal(i, new),)
         return None
 
@@ -434,9 +436,11 @@ class Choice:
         if not steps:
             return Hold(reasons=self._refusals(target))
         points = np.array([self._after([s]) for s in steps])
-        e, sd = self.score(points)
+        mean, each = self.model.predict(points)
+        e, sd = self._score(mean, each)
         news = np.array([UNTRIED * self.trust[i] if self._untried(i) else 0.0 for i, _ in steps])
-        safe = self.p_hard(points) <= self.bearable
+        first = np.array([FIRST_DOUBT if self._untried(i) else 1.0 for i, _ in steps])
+        safe = self._p_hard(mean, each * first[:, None]) <= self.bearable
         largest = {i: k for k, (i, _) in reversed(list(enumerate(steps))) if safe[k]}
         worth = e + self.optimism * sd + news
         order = sorted(largest.values(), key=lambda k: -float(worth[k]))
@@ -459,14 +463,19 @@ class Choice:
         return tuple(found) or (_too_small(0.0),)
 
     def _away(self, risk: float) -> tuple[Proposal, ...] | Hold:
-        """The single step that leaves the hard limit behind soonest; staying if that is safest."""
+        """The single step out of the risk that costs least, else the one that leaves least of it.
+
+        Staying if that is safest.
+        """
         both = [self._steps(np.where(np.arange(len(self.rules)) == i, side, self.here))
                 for i in range(len(self.rules)) for side in (0.0, 1.0)]  # fmt: skip
         home = self.scaled({**self.state.values, **self.state.anchor})
         steps = [s for found in [self._steps(home), *both] for s in found]
         if steps:
-            risks = self.p_hard(np.array([self._after([s]) for s in steps]))
-            i, new = steps[int(np.argmin(risks))]
+            points = np.array([self._after([s]) for s in steps])
+            risks, (e, _) = self.p_hard(points), self.score(points)
+            out = np.where(risks <= P_HARD, 1.0 + e, -risks)
+            i, new = steps[int(np.argmax(out))]
             if float(risks.min()) < risk:
                 why = Reason("why.hard_near", {"observed": risk, "limit": P_EMERGENCY, "unit": "chance"})
                 return (self._proposal(i, new, first=why),)

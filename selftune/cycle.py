@@ -80,8 +80,8 @@ def explore(p: Picture) -> tuple[tuple[Act, ...], tuple[Reason, ...]]:
     return (step(p, idea),), ()
 
 
-def ideas(p: Picture) -> tuple[Proposal, ...] | Hold:
-    """What the policy would do in this picture, with each rule's own guards applied."""
+def ideas(p: Picture, only: str | None = None) -> tuple[Proposal, ...] | Hold:
+    """What the policy would do in this picture, with each rule's own guards applied; or with one rule."""
     blocked: dict[str, GuardCheck] = {}
     for rule in p.settings.rules:
         failing = [c for c in check_rule(p.situation, rule) if not c.passed]
@@ -95,6 +95,10 @@ def ideas(p: Picture) -> tuple[Proposal, ...] | Hold:
             )  # fmt: skip
     for waits in back_waits(p):
         blocked.setdefault(str(waits.rule), waits)
+    for rule in p.settings.rules if only is not None else ():
+        if rule != only:
+            blocked.setdefault(rule, GuardCheck(code="guard.only", passed=False, observed=only, limit=rule,
+                                                unit="", rule=rule))  # fmt: skip
     return propose(
         PolicyState(
             settings=p.settings,

@@ -20,7 +20,7 @@ from selftune.acts import (
     look_over,
 )
 from selftune.domain import Effect, Reason, Verdict
-from selftune.guards import pace_s
+from selftune.guards import most_steps, pace_s
 from selftune.harm import early_harm, probation_harm
 from selftune.judging import (
     MAX_LOOKS,
@@ -260,22 +260,18 @@ def _too_old(p: Picture, exc: Excursion) -> Reason | None:
 def _spent(p: Picture, exc: Excursion) -> Reason | None:
     """Why the excursion's budget is at its end; None while it runs."""
     since_s = (p.snap.clock_ms - exc.last_at_ms) / 1000
-    budget = p.settings.excursion
     if (old := _too_old(p, exc)) is not None:
         return old
     if not p.reached(exc.last_ts_ms + p.settings.observe_window_s * 1000):
         return None
     if not exc.contrast_ok and _regime_since(p, exc):
         return Reason("excursion.regime")
+    most = most_steps(p.settings, p.life, p.fallen)
     looks_over = exc.looks >= MAX_LOOKS or exc.looks_since_last >= MAX_LOOKS or not exc.contrast_ok
-    if len(exc.steps) >= budget.max_steps and looks_over:
-        return Reason(
-            "excursion.steps", {"observed": len(exc.steps), "limit": budget.max_steps, "unit": "steps"}
-        )
-    if p.settings.confirm.value == "reversal" and len(exc.steps) >= budget.max_steps:
-        return Reason(
-            "excursion.steps", {"observed": len(exc.steps), "limit": budget.max_steps, "unit": "steps"}
-        )
+    if len(exc.steps) >= most and looks_over:
+        return Reason("excursion.steps", {"observed": len(exc.steps), "limit": most, "unit": "steps"})
+    if p.settings.confirm.value == "reversal" and len(exc.steps) >= most:
+        return Reason("excursion.steps", {"observed": len(exc.steps), "limit": most, "unit": "steps"})
     if since_s >= IDLE_CYCLES * pace_s(p.settings):
         return Reason(
             "excursion.idle",

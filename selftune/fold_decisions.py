@@ -66,8 +66,6 @@ class Fold(EventFold):
     def _fruitless(self, d: Decision) -> None:
         self.fruitless += 1
         self.fruitless_at_ms = d.at_ms
-        score = d.data.get("score")
-        self.fruitless_score = float(score) if isinstance(score, int | float) else None
 
     def _spend(self, d: Decision) -> None:
         if isinstance(d.data.get("evidence"), str):
@@ -138,7 +136,7 @@ class Fold(EventFold):
         self.look = None
         if proven:
             self.fruitless = 0
-        elif not restored and d.data.get("cause") not in NOT_FRUITLESS:
+        elif restored or d.data.get("cause") not in NOT_FRUITLESS:  # kept is no gain that was proven
             self._fruitless(d)
 
     def _never_restored(self) -> None:
@@ -162,6 +160,8 @@ class Fold(EventFold):
         if improved:
             self.fruitless = 0
             self._clear_harm(self.excursion.displaced if self.excursion else ())
+        elif d.data.get("basis") == "equal":
+            self._fruitless(d)
         self.last_confirm_ts_ms = d.ts_ms
         self._shrink(Phase.CONFIRMED if improved else Phase.KEPT)
 

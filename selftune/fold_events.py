@@ -68,7 +68,6 @@ class EventFold:
     regime_from_ms: int | None = None
     fruitless: int = 0
     fruitless_at_ms: int = 0
-    fruitless_score: float | None = None
     last_hard_at_ms: int | None = None
     last_emergency_at_ms: int | None = None
     last_confirm_ts_ms: int | None = None

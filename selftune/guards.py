@@ -29,7 +29,8 @@ class Situation:
 
     `quiet_s`: event-free history within `history_s`, in stretches long enough to compare; `span_s`:
     how far back the samples reach; `hard_inside_s`: how long every hard limit has been kept (inf
-    without limits); `warn`: the warning Δ that holds changes back, with its instant on the clock.
+    without limits); `warn`: the warning Δ that holds changes back, with its instant on the clock;
+    `fallen`: by how much the score lies below what it was after the last excursion without gain.
     """
 
     settings: Settings
@@ -41,13 +42,13 @@ class Situation:
     quiet_s: float
     span_s: float
     hard_inside_s: float
-    score: float | None
     crits: Sequence[RiskWarning] = ()
     warn: tuple[Reason, int] | None = None
     settings_problem: Reason | None = None
     lease_ok: bool = True
     open: Sequence[Change] = ()
     baseline: bool = True
+    fallen: float = 0.0
     windows_n: Mapping[str, int] = field(default_factory=dict)
     window_s: float = 0.0
 
@@ -184,14 +185,9 @@ def _backed_off(s: Situation) -> float:
     """The pace, doubled for each excursion beyond the first that came back without gain."""
     base = pace_s(s.settings)
     n = s.life.fruitless
-    if n < 2 or _score_fell(s):
+    if n < 2 or s.fallen >= SCORE_FALL:
         return base
     return float(min(BACKOFF_MAX_S, base * 2.0 ** (n - 1)))
-
-
-def _score_fell(s: Situation) -> bool:
-    then = s.life.fruitless_score
-    return then is not None and s.score is not None and s.score <= then - SCORE_FALL
 
 
 def enough_history(s: Situation) -> GuardCheck:
@@ -254,10 +250,14 @@ def hard_rest(s: Situation) -> GuardCheck:
 
 
 def excursion_steps(s: Situation) -> GuardCheck:
-    n = len(s.life.excursion.steps) if s.life.excursion else 0
-    return _check(
-        "excursion_steps", n < s.settings.excursion.max_steps, n, s.settings.excursion.max_steps, "steps"
-    )
+    n, most = len(s.life.excursion.steps) if s.life.excursion else 0, most_steps(s.settings, s.life, s.fallen)
+    return _check("excursion_steps", n < most, n, most, "steps")
+
+
+def most_steps(settings: Settings, life: Life, fallen: float) -> int:
+    """Steps that an excursion may have: half as many after each one without gain, at least one."""
+    vain = 0 if fallen >= SCORE_FALL else life.fruitless
+    return max(1, settings.excursion.max_steps >> vain)
 
 
 def excursion_time(s: Situation) -> GuardCheck:

@@ -182,7 +182,6 @@ class _Told:
             regime_from_ms=f.regime_from_ms,
             fruitless=f.fruitless,
             fruitless_at_ms=f.fruitless_at_ms,
-            fruitless_score=f.fruitless_score,
             last_hard_at_ms=f.last_hard_at_ms,
             last_emergency_at_ms=f.last_emergency_at_ms,
             last_confirm_ts_ms=f.last_confirm_ts_ms,

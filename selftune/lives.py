@@ -198,7 +198,6 @@ class Life:
     regime_from_ms: int | None
     fruitless: int
     fruitless_at_ms: int
-    fruitless_score: float | None
     last_hard_at_ms: int | None
     last_emergency_at_ms: int | None
     last_confirm_ts_ms: int | None

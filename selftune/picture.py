@@ -332,6 +332,15 @@ class Picture:
 
     # ------------------------------------------------------------------------ guards
     @cached_property
+    def fallen(self) -> float:
+        """How far the score fell after the last excursion without gain, before any new one began."""
+        if not self.life.fruitless:
+            return 0.0
+        exc = self.life.excursion
+        since = self.snap.now_ms - (self.snap.clock_ms - self.life.fruitless_at_ms)
+        return self.seen.fallen(since, exc.start_ts_ms if exc is not None else inf)
+
+    @cached_property
     def situation(self) -> Situation:
         newest = self.newest_ms
         first = int(self.snap.series.ts_ms[0]) if len(self.snap.series) else None
@@ -352,7 +361,7 @@ class Picture:
             ),
             span_s=(newest - first) / 1000 if newest is not None and first is not None else 0.0,
             hard_inside_s=self.hard_inside_s,
-            score=self.score,
+            fallen=self.fallen,
             crits=self._unseen(),
             warn=self.warn_hold,
             settings_problem=self.snap.settings_problem,

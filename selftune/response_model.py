@@ -34,7 +34,7 @@ WANDERS = (1.0, 2.0, 4.0)  # times WANDER
 DOUBT = 0.9  # sd of the prior of both, in natural logs: few windows change little
 LAGS = (0.5, 1.2, 2.5)  # cycles: how slowly a system may answer, beside at once
 LAG_LEAST, LAG_DOUBT = 5, 1.5  # windows before that is asked; log odds against each further lag
-WINDOW, WASHOUT = 0.75, 0.17  # cycles: length of a window, of the settling before it
+WASHOUT = 0.17  # cycles of settling before a window
 OUTLIER_Z, JUMP_CAP = 3.2, 6.0
 JUMP_P, JUMP_HITS, JUMP_OF, JUMP_REST = 0.001, 2, 3, 6
 JUMP_DOUBT = 5.0  # log odds against a jump at a given window
@@ -42,14 +42,15 @@ JUMP_DOUBT = 5.0  # log odds against a jump at a given window
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
-    """What was seen. Shape: x (n, d) in [0, 1]; t (n,) in cycles; segment (n,); y, sd (n, metrics).
+    """What was seen. Shape: x (n, d) in [0, 1]; t, span (n,) in cycles; segment (n,); y, sd (n, metrics).
 
-    `here` (d,): the present point, from which responses are counted.
+    `here` (d,): the present point, from which responses are counted. `t`: the middle of each, `span` long.
     """
 
     here: Floats
     x: Floats
     t: Floats
+    span: Floats
     segment: Ints
     y: Floats
     sd: Floats
@@ -231,8 +232,8 @@ def lagged(w: Windows, lag: float) -> Floats:
 
     A change is taken to have come where the washout before the first window at new values begins.
     """
-    start, span = w.t[1:], WINDOW
-    last = np.r_[w.t[0], start[:-1] + span]
+    start, span = w.t[1:] - w.span[1:] / 2, w.span[1:]
+    last = w.t[:-1] + w.span[:-1] / 2
     changed = np.any(w.x[1:] != w.x[:-1], axis=1)
     moved = np.where(changed, np.maximum(last, start - WASHOUT), last)
     kept = np.exp(-(moved - last) / lag).tolist()  # of the way that was left at the last window's end

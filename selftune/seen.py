@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import sqrt
+from math import inf, sqrt
 
+import numpy as np
 from scipy.special import ndtr
 
 from selftune.config import Settings
 from selftune.judging import QuietWindow
+from selftune.objective import objective_score
 
 LATEST = 5  # windows of one place that speak for it: older ones are drift
 SAFE_SHARE = 0.05  # loop.md: P(hard limit) at home at most 5 %, or what it is here
@@ -23,6 +25,7 @@ JUMP_SUM = 18.0  # policy.md: sum of min(|z|, 6)^2 over the metrics ...
 JUMP_CAP = 6.0
 JUMP_HITS = 2  # ... in two of the last three windows
 JUMP_WINDOWS = 3
+FIRST, LAST, FALL_SDS = 5, 3, 3.0  # windows that are compared for a fall of the score; of their spread
 JUMP_REST = 6  # windows since the last regime
 
 
@@ -98,6 +101,22 @@ class Seen:
             return True, p_home
         p_here = self.p_hard(here)
         return p_here is not None and p_home <= p_here, p_home
+
+    def fallen(self, since_ms: float, until_ms: float = inf) -> float:
+        """How far the score of the last windows of a time lies below that of the first ones.
+
+        0 where chance and drift may be all there is: less than three times the spread about the trend.
+        """
+        during = [w for w in self._here if since_ms <= w.start_ms and w.end_ms <= until_ms]
+        means = [{m: s.mean for m, s in w.stats.items()} for w in during]
+        scores = [x for w in means if (x := objective_score(self.settings, w)) is not None]
+        if len(scores) < FIRST + LAST:
+            return 0.0
+        t = np.arange(len(scores))
+        off = np.array(scores) - np.polyval(np.polyfit(t, scores, 1), t)
+        sd = sqrt(float(off @ off) / (len(scores) - 2))
+        fall = sum(scores[:FIRST]) / FIRST - sum(scores[-LAST:]) / LAST
+        return fall if fall > FALL_SDS * sd else 0.0
 
     def jumped(self, values: Mapping[str, float]) -> tuple[int, float] | None:
         """Start and size of a jump of the response at unchanged values, None without one.

@@ -19,7 +19,7 @@ from selftune.book import APPROVALS, DECISIONS, EFFECTS, HEARTBEAT, HISTORY, QUO
 from selftune.demo import is_demo
 from selftune.domain import Governance, GuardCheck, JsonDict, Mode, Problem, Reason, SettingsError
 from selftune.files import read_small
-from selftune.guards import check_rule
+from selftune.guards import check_rule, most_steps
 from selftune.ledger import FileLedger, unreadable
 from selftune.lifecycle import Change, Life
 from selftune.mode import ModeState
@@ -167,13 +167,12 @@ def _excursion(life: Life, p: Picture, zone: tzinfo) -> JsonDict | None:
     exc = life.excursion
     if exc is None:
         return None
-    budget = p.settings.excursion
     return {
         "steps": len(exc.steps),
-        "max_steps": budget.max_steps,
+        "max_steps": most_steps(p.settings, life, p.fallen),
         "since": iso(exc.start_ts_ms, zone),
         "age_s": round((p.snap.clock_ms - exc.start_at_ms) / 1000, 1),
-        "max_s": budget.max_s,
+        "max_s": p.settings.excursion.max_s,
         "looks": exc.looks,
         "displaced": {r: {"anchor": a, "value": v} for r, (a, v) in exc.displaced.items()},
     }

@@ -54,10 +54,11 @@ def _hold(guards: tuple[GuardCheck, ...], hold: Hold, notes: list[dict[str, obje
 def _propose(p: Picture, idea: tuple[Proposal, ...], notes: list[dict[str, object]]) -> Act:
     evidence = _evidence(p)
     data: dict[str, object] = {"evidence": evidence, "notes": notes}
-    known = _standing(p, idea[0], evidence) if len(idea) == 1 else None
+    known = _standing(p, idea, evidence) if len(idea) == 1 else None
     if known is not None:
-        idea = (replace(idea[0], new=known.new),)
-        data["stands"] = known.id
+        said, same = known
+        idea = (replace(same, new=said.new),)
+        data["stands"] = said.id
     return Act(kind="suggest", act="suggest", reasons=idea[0].reasons, proposals=idea, data=data)
 
 
@@ -66,14 +67,25 @@ def _evidence(p: Picture) -> str | None:
     return p.evidence.key if p.evidence is not None and not p.evidence.spent else None
 
 
-def _standing(p: Picture, x: Proposal, evidence: str | None) -> Suggestion | None:
-    """The suggestion on record that says the same and may still be acted on."""
+def _standing(
+    p: Picture, idea: tuple[Proposal, ...], evidence: str | None
+) -> tuple[Suggestion, Proposal] | None:
+    """The newest suggestion on record for which the same still speaks, and the proposal that says so.
+
+    Another rule may look a little better a minute later: nobody is told to turn one, then the other, while
+    the policy would still take the step that it named first.
+    """
     for s in reversed(p.life.suggestions):
-        same = s.rule == x.rule and s.old == x.old and (s.new > s.old) == (x.new > x.old)
-        if (
-            same
-            and s.evidence == evidence
-            and s.stands(p.settings, p.life.values, p.snap.clock_ms, p.settings.digest)
+        if s.kind != "suggest" and s.rule != idea[0].rule:
+            continue
+        if s.evidence != evidence or not s.stands(
+            p.settings, p.life.values, p.snap.clock_ms, p.settings.digest
         ):
-            return s
+            continue
+        now = idea if s.rule == idea[0].rule else ideas(p, only=s.rule)
+        if isinstance(now, Hold) or len(now) != 1 or not check_step(p.situation, now[0]).passed:
+            continue
+        x = now[0]
+        if s.rule == x.rule and s.old == x.old and (s.new > s.old) == (x.new > x.old):
+            return s, x
     return None

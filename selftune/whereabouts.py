@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from selftune.decision_lines import reasons_of
 from selftune.domain import Decision, Origin, Phase, Reason, Verdict
+from selftune.guards import most_steps
 from selftune.lifecycle import Change
 from selftune.picture import Picture
 
@@ -115,7 +116,7 @@ def where(p: Picture) -> Where:
         values=p.life.values,
         proven=p.life.anchor,
         steps=len(exc.steps) if exc else 0,
-        max_steps=budget.max_steps,
+        max_steps=most_steps(p.settings, p.life, p.fallen),
         left_s=max(0.0, budget.max_s - age_s) if exc else None,
         looking=p.life.look is not None,
         set_by_others=tuple(r for r in p.settings.rules if _set_by_others(p, r)),

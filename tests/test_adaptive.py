@@ -231,6 +231,7 @@ def test_a_long_rest_counts_as_few_windows_and_loses_nothing() -> None:
     block = next(w for w in rest if w.stats["m"].n == BLOCK * 450)
     assert block.stats["m"].mean == pytest.approx(0.31)
     assert block.stats["m"].se == pytest.approx(0.001 / BLOCK**0.5)
+    assert block.end_ms - block.start_ms == (BLOCK - 1) * CYCLE_MS + 90_000  # a slow answer is in all of it
 
 
 def test_points_are_spread_over_the_whole_cube() -> None:

@@ -138,12 +138,11 @@ def test_suggest_prints_and_records_one_proposal_with_its_sentence(run: Run, dem
     assert [json.loads(x)["id"] for x in on_record] == [decision["id"]]
 
 
-def test_suggest_again_gives_the_proposal_that_stands(run: Run, demo: Path) -> None:
-    # `fresh` moves the record under the windows' grid, which for the policy that learns is other evidence
+@pytest.mark.parametrize("policy", ["heuristic", "adaptive"])
+def test_suggest_again_gives_the_proposal_that_stands(run: Run, demo: Path, policy: str) -> None:
+    # `fresh` moves the record under the windows' grid: the policy that learns sees slightly other means
     path = demo / "configs" / "self_tuning.yaml"
-    path.write_text(
-        edit(path.read_text(encoding="utf-8"), {"strategy.policy": "heuristic"}), encoding="utf-8"
-    )
+    path.write_text(edit(path.read_text(encoding="utf-8"), {"strategy.policy": policy}), encoding="utf-8")
     first = run(demo, "suggest").json
     again = run(fresh(demo), "suggest", "--lang", "en")
     assert again.json["stands"] == first["id"]

@@ -35,7 +35,7 @@ def situation(story: Story | None = None, now: float = NOW, **more: Any) -> Situ
     )
     base = Situation(
         settings=told.settings, life=life, mode=mode, health=HEALTH, now_ms=ms(now) + 7, clock_ms=ms(now),
-        quiet_s=600.0, span_s=1800.0, hard_inside_s=inf, score=0.8, open=life.open,
+        quiet_s=600.0, span_s=1800.0, hard_inside_s=inf, open=life.open,
         windows_n=dict.fromkeys(SETTINGS.metrics, 450), window_s=90.0,
     )  # fmt: skip
     return replace(base, **more)
@@ -169,11 +169,11 @@ def test_cooldown_counts_everybodys_events_of_the_rule(who: str) -> None:
 
 
 # ----------------------------------------------------------------------------- back-off
-def _fruitless(n: int, score: float = 0.8) -> Story:
+def _fruitless(n: int) -> Story:
     story = Story(SETTINGS)
     for i in range(n):
         story.verdict(story.at(i * 1000.0).step("risk_max", 0.33), "NEUTRAL")
-        story.at(i * 1000.0 + 300).back("budget", {"risk_max": 0.35}, score=score)
+        story.at(i * 1000.0 + 300).back("budget", {"risk_max": 0.35})
     return story
 
 
@@ -183,10 +183,17 @@ def test_the_interval_doubles_with_each_fruitless_excursion_up_to_six_hours(n: i
     assert guards.paced(situation(story, story.now + 1)).limit == pace
 
 
-@pytest.mark.parametrize(("score", "pace"), [(0.79, 720), (0.78, 180), (None, 720)])
-def test_a_fall_of_the_score_ends_the_back_off(score: float | None, pace: float) -> None:
+@pytest.mark.parametrize(("fallen", "pace"), [(0.01, 720), (0.02, 180), (0.0, 720)])
+def test_a_fall_of_the_score_ends_the_back_off(fallen: float, pace: float) -> None:
     story = _fruitless(3)
-    assert guards.paced(situation(story, story.now + 1, score=score)).limit == pace
+    assert guards.paced(situation(story, story.now + 1, fallen=fallen)).limit == pace
+
+
+@pytest.mark.parametrize(("n", "most"), [(0, 6), (1, 3), (2, 1), (9, 1)])
+def test_an_excursion_after_others_without_gain_has_fewer_steps(n: int, most: int) -> None:
+    story = _fruitless(n)
+    assert guards.excursion_steps(situation(story)).limit == most
+    assert guards.excursion_steps(situation(story, fallen=0.02)).limit == 6
 
 
 def test_a_regime_ends_the_back_off() -> None:

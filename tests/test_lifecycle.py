@@ -200,6 +200,24 @@ def test_what_moves_the_anchor_without_being_better_is_kept_not_confirmed(story:
     assert (story.life.anchor["risk_max"], found.ended) == (0.33, Phase.KEPT)
 
 
+def test_what_is_kept_without_proof_is_no_gain(story: Story) -> None:
+    for i, (proven, fruitless) in enumerate(((False, 1), (False, 2), (True, 0))):
+        home = 0.35 - 0.02 * i
+        story.verdict(story.at(story.now + 300).step("risk_max", home - 0.02), "NEUTRAL")
+        story.at(story.now + 300).look({"risk_max": home})
+        story.at(story.now + 90).look_over("restore", proven=proven)
+        assert story.life.fruitless == fruitless
+
+
+@pytest.mark.parametrize(("basis", "fruitless"), [("equal", 1), ("anchor_unsafe", 0), ("regime", 0)])
+def test_an_excursion_that_ends_as_good_as_before_is_without_gain(
+    story: Story, basis: str, fruitless: int
+) -> None:
+    story.verdict(story.at(10).step("risk_max", 0.33), "NEUTRAL")
+    story.at(3000).confirm(basis)
+    assert story.life.fruitless == fruitless
+
+
 def test_a_look_that_stays_has_already_returned(story: Story) -> None:
     step = story.at(10).step("risk_max", 0.33)
     story.verdict(step, "NEUTRAL")
@@ -483,8 +501,8 @@ def test_undecided_counts_as_verified(story: Story, result: str) -> None:
 def test_excursions_returned_without_gain_are_counted_until_a_gain(story: Story) -> None:
     for i in range(2):
         story.verdict(story.at(i * 1000.0).step("risk_max", 0.33), "NEUTRAL")
-        story.at(story.now + 300).back("budget", {"risk_max": 0.35}, score=0.8)
-    assert (story.life.fruitless, story.life.fruitless_score) == (2, 0.8)
+        story.at(story.now + 300).back("budget", {"risk_max": 0.35})
+    assert story.life.fruitless == 2
     story.verdict(story.at(3000.0).step("risk_max", 0.33), "IMPROVED")
     story.at(3100).confirm()
     assert story.life.fruitless == 0

@@ -119,7 +119,7 @@ def test_backed_off_it_waits_longer_but_goes_on() -> None:
         w.note({"kind": "verdict", "act": "look", "result": "stay", "mode": "live", "score": 0.7})
     until(w, lambda w: not w.picture.open, 200)
     assert w.picture.life.fruitless >= 4
-    acts_again(w, 3000)
+    acts_again(w, 6000)  # the look under way may be the fifth without gain
 
 
 # ----------------------------------------------------------------------------- what a person must end

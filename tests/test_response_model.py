@@ -29,7 +29,7 @@ def windows(
     dice = np.random.default_rng(seed)
     y = y if y.ndim == 2 else y[:, None]
     return Windows(
-        here=x[-1], x=x, t=np.arange(len(x), dtype=float),
+        here=x[-1], x=x, t=np.arange(len(x), dtype=float), span=np.full(len(x), 0.75),
         segment=np.array(segment if segment is not None else [0] * len(x)),
         y=y + noise * dice.standard_normal(y.shape), sd=np.full(y.shape, noise),
     )  # fmt: skip
@@ -176,6 +176,13 @@ def test_a_slow_system_was_between_its_values() -> None:
     assert 0.2 < at[3] < at[4] < at[7] < 0.4
     assert np.all(np.diff(at) >= -1e-12)
     assert lagged(w, 0.01)[:, 0] == pytest.approx(x[:, 0], abs=1e-3)
+
+
+def test_windows_told_as_one_had_come_as_far_as_their_mean() -> None:
+    x = np.concatenate([np.full((3, 1), 0.2), np.full((6, 1), 0.4)])
+    w = replace(windows(x, x[:, 0]), span=np.full(9, 1.0), t=np.arange(9) + 0.5)  # without a pause
+    one = replace(w, x=x[[0, 1, 2, 3]], t=np.array([0.5, 1.5, 2.5, 6.0]), span=np.array([1.0, 1.0, 1.0, 6.0]))
+    assert lagged(one, 1.2)[3, 0] == pytest.approx(lagged(w, 1.2)[3:, 0].mean())
 
 
 def test_a_lag_is_found_where_there_is_one() -> None:

@@ -111,3 +111,28 @@ def test_a_new_regime_is_not_found_twice() -> None:
     run = [w if w.start_ms < 18 * 90_000 else QuietWindow(**{**w.__dict__, "regime": 1})
            for w in _run(20, {18: 0.05, 19: 0.05})]  # fmt: skip
     assert seen(*run, regime=1).jumped(HERE) is None
+
+
+# ----------------------------------------------------------------------------- a fall of the score
+def noisy(n: int, sd: float, fall_at: int = 10**9, slope: float = 0.0) -> Seen:
+    """`n` windows whose risk is chance about its level, worse by .03 from `fall_at` on, or ever worse."""
+    dice = np.random.default_rng(4)
+    risk = 0.33 + sd * dice.standard_normal(n) + 0.03 * (np.arange(n) >= fall_at) + slope * np.arange(n)
+    return seen(*(window(i, risk_band=float(x)) for i, x in enumerate(risk)))
+
+
+def test_a_fall_of_the_score_is_seen_whether_at_once_or_by_and_by() -> None:
+    assert noisy(40, 0.002, fall_at=36).fallen(0) > 0.02
+    assert noisy(40, 0.002, slope=0.03 / 40).fallen(0) > 0.02
+
+
+def test_chance_and_a_gain_are_no_fall() -> None:
+    assert noisy(40, 0.02).fallen(0) == 0.0
+    assert noisy(40, 0.002, slope=-0.02 / 40).fallen(0) == 0.0
+
+
+def test_a_fall_before_the_time_asked_for_does_not_count() -> None:
+    windows = noisy(40, 0.002, fall_at=12)
+    assert windows.fallen(0) > 0.02
+    assert windows.fallen(14 * 90_000) == 0.0
+    assert windows.fallen(38 * 90_000) == 0.0
