@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -246,7 +246,7 @@ def show_guarded(args: argparse.Namespace) -> None:
             total.runs += seeds - 1
             total.bad += t.bad - (t.over_s > 0)
             print(line(name, t, free), flush=True)
-            kept[name] = {**asdict(t), "free": free}
+            kept[name] = {**vars(t), "free": free}  # asdict would count a Counter's pairs
     print(line("all", total, free_total / max(1.0, total.seconds)))
     if args.json:
         args.json.write_text(json.dumps(kept, indent=1), encoding="utf-8")
