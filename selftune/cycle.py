@@ -95,10 +95,8 @@ def ideas(p: Picture, only: str | None = None) -> tuple[Proposal, ...] | Hold:
             )  # fmt: skip
     for waits in back_waits(p):
         blocked.setdefault(str(waits.rule), waits)
-    for rule in p.settings.rules if only is not None else ():
-        if rule != only:
-            blocked.setdefault(rule, GuardCheck(code="guard.only", passed=False, observed=only, limit=rule,
-                                                unit="", rule=rule))  # fmt: skip
+    others = [r for r in p.settings.rules if only not in (None, r)]
+    still = {r: (p.life.values[r], p.life.values[r]) for r in others}
     return propose(
         PolicyState(
             settings=p.settings,
@@ -108,7 +106,7 @@ def ideas(p: Picture, only: str | None = None) -> tuple[Proposal, ...] | Hold:
             evidence=p.evidence,
             blocked=blocked,
             bars=p.life.bars_at(p.snap.clock_ms),
-            room=loan_room(p.situation),
+            room={**loan_room(p.situation), **still},
             lessons=p.lessons,
             quiet=p.quiet,
         )
