@@ -60,6 +60,7 @@ from selftune.backtest_view import (
     command,
     differences,
     draft_text,
+    grounds,
     lines,
     name_of,
     query_of,
@@ -190,7 +191,7 @@ def form(p: Picture, now: Now, say: Say) -> None:
 def ground(p: Picture, say: Say) -> tuple[Mode, int | None, int | None]:
     """On what, and over which period: chosen outside of the form, because the form follows it."""
     mode = st.segmented_control(
-        say("backtest.field_mode"), list(Mode), default=Mode.REPLAY, required=True, key="bt_mode",
+        say("backtest.field_mode"), grounds(p.settings), default=Mode.REPLAY, required=True, key="bt_mode",
         format_func=lambda m: say(f"backtest.mode_{m.value}"),
     ) or Mode.REPLAY  # fmt: skip
     st.write(say(f"backtest.mode_{mode.value}_what"))

@@ -77,7 +77,7 @@ def learned_of(data: Handle, settings: Settings) -> Response | None:
     key = (data.folder or id(data.record), settings.digest)
     if key not in _kept:
         record = data.get()
-        windows = all_quiet(record.bins, record.events, record.regimes_ms, settings)
+        windows = all_quiet(record.bins, record.events, record.regimes_ms, settings, record.samples.series)
         _kept.clear()
         _kept[key] = learned(windows, settings)
     return _kept[key]

@@ -224,6 +224,6 @@ def replay_all(data: Handle, found: list[Entry], executor: Executor | None, say:
     record, outcomes = data.get(), []
     for e, group in zip(found, per, strict=True):
         story = told([next(stories) for _ in group])
-        seen = seen_windows(record.bins, record.events, record.regimes_ms, e.settings)
+        seen = seen_windows(record.bins, record.events, record.regimes_ms, e.settings, record.samples.series)
         outcomes.append(outcome(e.who, seen, story, choices(seen, ())))
     return outcomes

@@ -6,7 +6,7 @@ the same regime within some hours gets the score seen there; any other gets none
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import hypot
@@ -32,7 +32,7 @@ from selftune.domain import RuleEvent
 from selftune.gaps import QuietWindow
 from selftune.health import pace_of
 from selftune.objective import objective_score
-from selftune.quiet import LOOK_BACK_S, quiet_windows
+from selftune.quiet import FULL_PACE, LOOK_BACK_S, quiet_windows
 from selftune.series import Floats, Int64s, Series
 from selftune.settings import Settings
 
@@ -101,27 +101,39 @@ class Seen:
 
 
 def all_quiet(
-    bins: Coarse, events: Sequence[RuleEvent], regimes_ms: Sequence[int], settings: Settings
+    bins: Coarse,
+    events: Sequence[RuleEvent],
+    regimes_ms: Sequence[int],
+    settings: Settings,
+    samples: Callable[[int, int], Series] | None = None,
 ) -> list[QuietWindow]:
-    """The quiet windows of the whole record, oldest first, in pieces that a cycle would look back on."""
+    """The quiet windows of the whole record, oldest first, in pieces that a cycle would look back on.
+
+    `samples`: those of [from, to); a root that lives faster than the 10 s bins has no windows without them.
+    """
     none = Series.empty(settings.metrics)
     return [
         w
         for a, b in _pieces(bins)
         for w in quiet_windows(
-            none, bins.between(a, b), _around(events, a, b, settings), settings, regimes_ms=regimes_ms
+            none if samples is None or pace_of(settings) >= FULL_PACE else samples(a, b),
+            bins.between(a, b), _around(events, a, b, settings), settings, regimes_ms=regimes_ms,
         )
-    ]
+    ]  # fmt: skip
 
 
 def seen_windows(
-    bins: Coarse, events: Sequence[RuleEvent], regimes_ms: Sequence[int], settings: Settings
+    bins: Coarse,
+    events: Sequence[RuleEvent],
+    regimes_ms: Sequence[int],
+    settings: Settings,
+    samples: Callable[[int, int], Series] | None = None,
 ) -> Seen:
     """The record's quiet windows, scored."""
     rules = tuple(settings.rules)
     numbers: dict[Place, int] = {}
     rows: list[tuple[int, int, float, int, int]] = []
-    for w in all_quiet(bins, events, regimes_ms, settings):
+    for w in all_quiet(bins, events, regimes_ms, settings, samples):
         score = objective_score(settings, {m: s.mean for m, s in w.stats.items()})
         if score is None:
             continue

@@ -152,7 +152,8 @@ def unknown_html(o: Outcome, say: Say, zone: str) -> str:
     """The stretches in which the record cannot tell, by name; the longest list is cut and says so."""
     stretches = o.unsupported
     if not stretches:
-        return f"<p>{safe(say('backtest.unknown_none'))}</p>"
+        key = "backtest.unknown_all" if o.score is None else "backtest.unknown_none"
+        return f"<p>{safe(say(key))}</p>"
     shown = sorted(
         sorted(stretches, key=lambda s: s.from_ms - s.to_ms)[:SHOWN_STRETCHES], key=lambda s: s.from_ms
     )

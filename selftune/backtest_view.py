@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from selftune import backtest_runs
-from selftune.backtest_request import Baseline, Candidate, Request, Source
+from selftune.backtest_request import Baseline, Candidate, Mode, Request, Source
 from selftune.backtest_result import Outcome, Result, Stretch, Support
 from selftune.backtest_runs import Run
 from selftune.chart_kit import Say, clock_text, span_text
-from selftune.config import parse
+from selftune.config import Settings, parse
 from selftune.domain import PolicyName, SettingsError
 from selftune.drafting import Work, draft
+from selftune.plants import seed_plant
 from selftune.records import stamp
 from selftune.revising import Revision
 
@@ -100,6 +101,13 @@ def draft_text(work: object) -> str | None:
         return draft(work.base.decode("utf-8"), work.changes).after
     except (SettingsError, UnicodeDecodeError):
         return None
+
+
+def grounds(s: Settings) -> list[Mode]:
+    """What a backtest of these settings can run on: the simulated system knows its own names only."""
+    spec = seed_plant()
+    known = set(s.metrics) <= set(spec.names) and set(s.rules) <= set(spec.init)
+    return [m for m in Mode if known or m is not Mode.PLANT]
 
 
 def choices(revisions: Sequence[Revision], drafted: str | None) -> list[str]:

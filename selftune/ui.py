@@ -133,7 +133,8 @@ def ink() -> None:
 
     Streamlit breaks Hangul anywhere, and writes white on any colour.
     """
-    rules = ":is(.stApp,[role=dialog]) :is(h1,h2,h3,p,li,label,button){word-break:keep-all;overflow-wrap:anywhere}"
+    text = ":is(.stApp,[role=dialog]) :is(h1,h2,h3,p,li,label,button)"
+    rules = text + "{word-break:keep-all;overflow-wrap:anywhere}"
     rules += (
         "@media(max-width:640px){.stMainBlockContainer{padding-top:3.5rem}.st-key-banner{gap:.1rem .5rem}}"
     )

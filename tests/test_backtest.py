@@ -179,6 +179,20 @@ def test_a_record_without_changes_gives_no_score_to_whoever_would_change(tmp_pat
     assert [n.code for n in found.notes] == ["backtest.note_no_events"]
 
 
+def test_a_root_that_lives_faster_than_ten_seconds_has_answers_too(tmp_path: Path) -> None:
+    """With windows of 15 s the 10 s bins show nothing; the record's samples do (examples/live_service)."""
+    fast = make(tmp_path / "fast")
+    quick = {
+        "observe_window_s": 15, "settle_s": 3, "history_s": 90, "cooldown_s": 15, "min_samples": 60,
+    }  # fmt: skip
+    file = fast / "configs" / "self_tuning.yaml"
+    file.write_text(edit(file.read_text(encoding="utf-8"), quick), encoding="utf-8")
+    found = run(fast, asked(fast))
+    nothing = found.outcomes[1]
+    assert nothing.support is Support.OK and nothing.score is not None
+    assert found.outcomes[0].support_share > 0
+
+
 def test_the_gain_is_the_planted_one(tmp_path: Path) -> None:
     """One step of risk_max down lowers risk_band by a known amount; the replay finds its worth."""
     home = make(

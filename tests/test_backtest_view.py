@@ -22,6 +22,7 @@ from selftune.backtest_view import (
     command,
     differences,
     draft_text,
+    grounds,
     lines,
     name_of,
     query_of,
@@ -31,10 +32,10 @@ from selftune.backtest_view import (
     yardsticks,
 )
 from selftune.chart_kit import LIGHT, Say
-from selftune.config import edit
+from selftune.config import edit, parse
 from selftune.domain import PolicyName
 from selftune.drafting import Work
-from tests.conftest import SHIPPED
+from tests.conftest import CHECKOUT, SHIPPED
 
 T0 = 1_795_300_000_000
 TEXT = SHIPPED.read_text(encoding="utf-8")
@@ -126,6 +127,12 @@ def test_candidates_come_from_codes() -> None:
     assert candidate("rev:" + "0" * 26, None).revision == "0" * 26
     assert choices((), None)[:1] == ["in_force"] and "draft" not in choices((), None)
     assert [c.name for c in trial(drafted).candidates] == ["draft", "in_force"]
+
+
+def test_the_simulated_system_is_offered_only_to_settings_of_its_own_names() -> None:
+    assert grounds(parse(SHIPPED.read_bytes())) == list(Mode)
+    other = CHECKOUT / "examples" / "live_service" / "configs" / "self_tuning.yaml"
+    assert Mode.PLANT not in grounds(parse(other.read_bytes()))
 
 
 def test_the_open_draft_is_what_would_be_saved() -> None:
