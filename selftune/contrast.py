@@ -193,7 +193,7 @@ def _weights(
 ) -> Floats | None:
     tau = TAU_S * bins.scale
     if candidate.kind in ("o0", "o1"):
-        if live.sum() == pre + post - 1 - bins.wash:
+        if np.count_nonzero(live) == pre + post - 1 - bins.wash:
             return _whole_ols(pre, post, bins.wash, tau, candidate.kind)
         return ols_weights(pre, post, tau, candidate.kind, live)
     if candidate.kind == "g":
@@ -211,13 +211,17 @@ def _batches(pre: int, post: int, wash: int, width: int) -> tuple[slice, slice]:
 def _event_spread(window: Floats, live: Bools, part: slice, width: int) -> float | None:
     """Var/n of the batch means at the event, over batches with at least half of their bins alive."""
     values, alive = window[part].reshape(-1, width), live[part].reshape(-1, width)
-    count = alive.sum(axis=1)
-    enough = count * 2 >= width
-    if (n := int(enough.sum())) < 2:
+    if alive.all():
+        n, means = len(values), np.add.reduce(values, axis=1) / width
+    else:
+        count = alive.sum(axis=1)
+        enough = count * 2 >= width
+        n = int(np.count_nonzero(enough))
+        means = np.where(alive, values, 0.0).sum(axis=1)[enough] / count[enough]
+    if n < 2:
         return None
-    means = np.where(alive, values, 0.0).sum(axis=1)[enough] / count[enough]
-    centred = means - means.sum() / n
-    return float(centred @ centred) / ((n - 1) * n)
+    centred = means - np.add.reduce(means) / n
+    return float(centred.dot(centred)) / ((n - 1) * n)
 
 
 # ----------------------------------------------------------------------------- one candidate
@@ -259,7 +263,7 @@ def _place(bins: Bins, pre: int, post: int, past: _History, event: Floats, okay:
     live = okay[bins.hist - pre : bins.hist + post].copy()
     live[pre - 1 : pre + bins.wash] = False
     live[: max(0, pre - bins.pre_limit)] = False
-    if live[:pre].sum() < MIN_SHARE * n_pre or live[pre:].sum() < MIN_SHARE * n_post:
+    if np.count_nonzero(live[:pre]) < MIN_SHARE * n_pre or np.count_nonzero(live[pre:]) < MIN_SHARE * n_post:
         return None
     width = bins.size(bins.stretch * (10 if min(pre, n_post) >= bins.size(60 * bins.stretch) else 5))
     if min(n_pre, n_post) < MIN_BATCHES * width:
@@ -271,13 +275,13 @@ def _place(bins: Bins, pre: int, post: int, past: _History, event: Floats, okay:
     if spread_pre is None or spread_post is None:
         return None
     keep = _usable(past, pre, post, bins.wash)
-    n = int(keep.sum())
+    n = int(np.count_nonzero(keep))
     if n < MIN_PLACEBOS:
         return None
     spread = past.spread(before, width, places) + past.spread(after, width, places)
     return _Place(
         pre=pre, post=post, live=live, window=window, keep=keep, n=n, spread=spread,
-        spread_event=spread_pre + spread_post, spread_mean=float(spread[keep].mean()),
+        spread_event=spread_pre + spread_post, spread_mean=float(np.add.reduce(spread[keep])) / n,
     )  # fmt: skip
 
 
@@ -315,7 +319,7 @@ def _try(bins: Bins, candidate: Candidate, at: _Place, past: _History) -> _Tried
     if w is None:
         return None
     placebo = np.where(at.keep, np.correlate(past.x, w, "valid"), 0.0)
-    g = float(placebo @ placebo) / at.n
+    g = float(placebo.dot(placebo)) / at.n
     # a history that never moves says nothing of chance: the window's own spread has to do
     f = g / at.spread_mean if g > 0 and at.spread_mean > 0 else 1.0
     pooled = POOL_DF * g
@@ -338,6 +342,8 @@ def _usable(past: _History, pre: int, post: int, wash: int) -> Bools:
     span = pre + post
     loud = past.cum_loud[span:] - past.cum_loud[:-span]
     inside = past.cum_missing
+    if not inside[-1]:
+        return np.asarray(loud == 0)
     places = len(loud)
     before = inside[pre - 1 : pre - 1 + places] - inside[:places]
     after = inside[span : span + places] - inside[pre + wash : pre + wash + places]

@@ -356,8 +356,8 @@ def _plain(frame: _Frame, metric: str, values: Floats) -> MetricEffect:
     return MetricEffect(
         metric=metric,
         state=DataState.INSUFFICIENT,
-        n_pre=int(before.sum()),
-        n_post=int(after.sum()),
+        n_pre=int(np.count_nonzero(before)),
+        n_post=int(np.count_nonzero(after)),
         pre_mean=pre,
         post_mean=post,
         d_raw=d_raw,
@@ -447,7 +447,7 @@ def _batch_means(
     """(mean, its standard error, valid samples) of the metric; `batch`: which one each sample is in."""
     values = _values(part, metric, settings.targets.get(metric), pace_of(settings))
     ok = np.isfinite(values)
-    n = int(ok.sum())
+    n = int(np.count_nonzero(ok))
     needed = settings.min_samples * min(1.0, length_s / settings.observe_window_s)
     if n == 0 or n < needed:
         return None, None, n
@@ -456,7 +456,7 @@ def _batch_means(
     count = np.bincount(k, minlength=batches)
     total = np.bincount(k, weights=kept - mean, minlength=batches)
     filled = count > 0
-    if filled.sum() < max(3, batches * 2 / 3):
+    if np.count_nonzero(filled) < max(3, batches * 2 / 3):
         return mean, None, n
     means = total[filled] / count[filled]
     return mean, float(means.std(ddof=1) / np.sqrt(len(means))), n

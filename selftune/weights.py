@@ -44,7 +44,7 @@ def runs(mask: Bools) -> list[tuple[int, int]]:
 
 def detrended(x: Floats) -> Floats:
     t = np.arange(len(x)) - (len(x) - 1) / 2
-    return np.asarray(x - x.mean() - t * ((t @ x) / (t @ t)))
+    return np.asarray(x - x.mean() - t * (t.dot(x) / t.dot(t)))
 
 
 # ----------------------------------------------------------------------------- memory
