@@ -91,6 +91,7 @@ class _Frame:
     pre_limit: int
     min_count: int
     min_samples: int
+    bin_of: Int64s  # the bin of each sample
 
 
 def measure(
@@ -201,6 +202,7 @@ def _frame(
         pre_limit=_pre_limit(_foreign(t, others_ms, scale.pace), t, scale, settings.settle_s, hist),
         min_count=max(1, int(np.ceil(VALID_BIN * rate * scale.bin_ms / 1000 - 1e-9))),
         min_samples=int(np.ceil(settings.min_samples * share - 1e-9)),
+        bin_of=(part.ts_ms - t) // scale.bin_ms + hist,
     )
 
 
@@ -238,15 +240,7 @@ def _too_short(frame: _Frame, *, final: bool) -> Reason | None:
 # ----------------------------------------------------------------------------- one metric
 def _metric(frame: _Frame, metric: str, resolution: float | None) -> MetricEffect:
     values = _values(frame.part, metric, frame.settings.targets.get(metric), frame.scale.pace)
-    y = bin_means(
-        frame.part.ts_ms,
-        values,
-        frame.event_ms,
-        frame.scale.bin_ms,
-        frame.hist,
-        frame.n_post,
-        frame.min_count,
-    )
+    y = _means_of(frame.bin_of, values, frame.hist + frame.n_post, frame.min_count)
     wash = frame.scale.bins(frame.settings.settle_s)
     history_s = _history_s(y, frame)
     base = replace(_plain(frame, metric, values), history_s=history_s, missing_share=_missing_share(y, frame))
@@ -323,13 +317,18 @@ def bin_means(
 
     Shape: float64[before + after].
     """
-    k = (ts_ms - t0_ms) // bin_ms + before
-    ok = np.isfinite(values) & (k >= 0) & (k < before + after)
-    k, kept = k[ok], values[ok]
+    return _means_of((ts_ms - t0_ms) // bin_ms + before, values, before + after, min_count)
+
+
+def _means_of(k: Int64s, values: Floats, n: int, min_count: int) -> Floats:
+    """The mean of each of `n` bins; `k`: the bin of each value, in rising order."""
+    a, b = np.searchsorted(k, (0, n))
+    ok = np.isfinite(values[a:b])
+    k, kept = k[a:b][ok], values[a:b][ok]
     # summed from a level of its own: a constant bins to itself exactly, whatever the count
     reference = float(kept[0]) if len(kept) else 0.0
-    count = np.bincount(k, minlength=before + after)
-    total = np.bincount(k, weights=kept - reference, minlength=before + after)
+    count = np.bincount(k, minlength=n)
+    total = np.bincount(k, weights=kept - reference, minlength=n)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(count >= max(1, min_count), total / count + reference, np.nan)
 
@@ -346,18 +345,17 @@ def infer_resolution(values: Floats) -> float:
 
 def _plain(frame: _Frame, metric: str, values: Floats) -> MetricEffect:
     """Valid samples before and after, and the plain difference of the means (never judged on)."""
-    ts, settled_ms = frame.part.ts_ms, frame.post.start_ms + round(frame.settings.settle_s * 1000)
+    settled_ms = frame.post.start_ms + round(frame.settings.settle_s * 1000)
+    edges = (frame.pre.start_ms, frame.pre.end_ms, frame.post.start_ms, settled_ms, frame.post.end_ms)
+    a, b, c, settled, d = np.searchsorted(frame.part.ts_ms, edges)
     ok = np.isfinite(values)
-    before = ok & (ts >= frame.pre.start_ms) & (ts < frame.pre.end_ms)
-    after = ok & (ts >= frame.post.start_ms) & (ts < frame.post.end_ms)
-    settled = after & (ts >= settled_ms)
-    pre, post = _mean(values[before]), _mean(values[settled])
+    pre, post = _mean(values[a:b][ok[a:b]]), _mean(values[settled:d][ok[settled:d]])
     d_raw = None if pre is None or post is None else post - pre
     return MetricEffect(
         metric=metric,
         state=DataState.INSUFFICIENT,
-        n_pre=int(np.count_nonzero(before)),
-        n_post=int(np.count_nonzero(after)),
+        n_pre=int(np.count_nonzero(ok[a:b])),
+        n_post=int(np.count_nonzero(ok[c:d])),
         pre_mean=pre,
         post_mean=post,
         d_raw=d_raw,

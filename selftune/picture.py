@@ -254,13 +254,14 @@ class Picture:
     @cached_property
     def judged(self) -> tuple[tuple[Change, Decision], ...]:
         """Changes with their first verdict's record, oldest first."""
-        found = []
-        for d in self.snap.records.decisions:
-            if d.kind == "verdict" and d.act == "evaluate":
-                change = self.life.change(str(d.data.get("change")))
-                if change is not None:
-                    found.append((change, d))
-        return tuple(found)
+        changes = {c.id: c for c in self.life.changes}
+        return tuple(
+            (change, d)
+            for d in self.snap.records.decisions
+            if d.kind == "verdict"
+            and d.act == "evaluate"
+            and (change := changes.get(str(d.data.get("change")))) is not None
+        )
 
     @cached_property
     def evidence(self) -> Evidence | None:

@@ -263,3 +263,14 @@ def test_coverage_of_lagged_steps_and_false_alarms() -> None:
     assert alarms / events <= 0.09
     assert covered / events >= 0.90
     assert wide / events <= 0.05  # coverage is not bought with intervals that say nothing
+
+
+@pytest.mark.parametrize("gap", [0, 7])
+def test_the_narrowest_is_found_without_asking_all(gap: int) -> None:
+    """Candidates that share their places, and the order in which they are asked, change nothing."""
+    rng = np.random.default_rng(8)
+    for phi in (0.0, 0.5, 0.9, 0.98):
+        y = ar1(rng, phi, 690)
+        y[300 : 300 + gap] = np.nan
+        alone = [c for one in CANDIDATES if (c := contrast(bins(y), (one,))) is not None]
+        assert contrast(bins(y)) == min(alone, key=lambda c: c.q)

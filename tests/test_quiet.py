@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selftune.quiet import quiet_history_s, quiet_windows, stretches
+from selftune.quiet import Quiet, quiet_history_s, quiet_of, quiet_windows, stretches
 from tests.stage import LIVE, OFF, Scene, Story, made, ms, settings_with
 
 SETTINGS = settings_with(LIVE)
@@ -120,3 +120,23 @@ def test_regimes_are_counted_where_a_window_begins() -> None:
     windows = quiet_windows(snap.series, snap.coarse, [], SETTINGS, regimes_ms=(ms(-1000), ms(-500)))
     assert {w.regime for w in windows} == {0, 1, 2}
     assert all(w.regime == (w.start_ms >= ms(-1000)) + (w.start_ms >= ms(-500)) for w in windows)
+
+
+def test_windows_taken_over_from_the_look_before_are_those_found_anew() -> None:
+    story = Story(SETTINGS)
+    story.at(-900).foreign("risk_max", 0.33)
+    snap = Scene(story, noise=dict.fromkeys(OFF, 0.03)).snapshot(0)
+    known, taken = Quiet(), 0
+    for until, events, regimes in (
+        (-600, story.events, ()),
+        (-400, story.events, ()),  # time passed
+        (-400, [], ()),  # an event is gone: other values, other stretches
+        (-100, story.events, (ms(-500),)),  # a regime began
+    ):
+        part = snap.coarse.between(ms(-1800), ms(until))
+        again = quiet_of(snap.series, part, events, SETTINGS, regimes_ms=regimes, known=known)
+        fresh = quiet_of(snap.series, part, events, SETTINGS, regimes_ms=regimes)
+        assert again.windows == fresh.windows
+        taken += sum(any(w is k for k in known.windows) for w in again.windows)
+        known = again
+    assert taken > 10
