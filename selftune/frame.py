@@ -12,6 +12,9 @@ HERE = Path(__file__).resolve().parent
 if str(HERE.parent) not in sys.path:  # `streamlit run selftune/frame.py` puts only this folder there
     sys.path.insert(0, str(HERE.parent))
 
+# Loaded whole before anything is drawn: pyarrow loads it when it first needs it, and Altair, in the thread of
+# another session, would find half of it.
+import pandas  # noqa: E402, F401
 import streamlit as st  # noqa: E402
 
 from selftune import deskwork, switch, ui, whoami  # noqa: E402

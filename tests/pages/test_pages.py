@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -141,3 +143,13 @@ def test_help_works_with_nothing_there(tmp_path: Path, monkeypatch: pytest.Monke
     at = opened("help", tmp_path / "nowhere", monkeypatch, "ko")
     assert not at.exception
     assert "작은 걸음 6번" in at.info[0].value
+
+
+def test_what_others_look_for_half_loaded_is_loaded_before_anything_is_drawn() -> None:
+    """Altair asks whether pandas is there while another session's thread may still be loading it."""
+    run = (
+        "import sys; from streamlit.testing.v1 import AppTest;"
+        f"AppTest.from_file({str(FRAME)!r}, default_timeout=60).run();"  # closed: it draws no figure at all
+        "sys.exit(0 if 'pandas' in sys.modules else 1)"
+    )
+    assert subprocess.run([sys.executable, "-c", run], cwd=CHECKOUT, timeout=120).returncode == 0
