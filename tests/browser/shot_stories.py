@@ -72,7 +72,7 @@ def try_before_save(browser: Browser, folder: Path, out: Path, take: Take) -> No
         box = page.locator(".st-key-targets_0_targets-risk_band-max input")
         box.fill("0.28")
         box.press("Tab")
-        page.get_by_role("button", name=re.compile("Preview|미리 보기")).click()
+        page.locator("[data-testid=stFormSubmitButton] button").click()
         page.locator(".st-key-targets_try_start button").click()
         page.locator(".st-key-targets_try_model").wait_for(timeout=90_000)
 

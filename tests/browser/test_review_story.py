@@ -125,7 +125,7 @@ def test_a_review_from_the_question_to_the_end_of_the_loan_and_one_that_becomes_
         assert kinds(root)[:5] == ["request", "refuse", "request", "approve", "arm"]
 
         # live: everybody sees what is left; the loop moves one rule
-        expect(guest.key("banner")).to_contain_text(re.compile(r"[01] changes left"))
+        expect(guest.key("banner")).to_contain_text(re.compile(r"[01] changes? left"))
         until(lambda: beat(root).get("mode") == "live", "the loop is live")
         (event, *_) = in_time(lambda: lines(root, HISTORY), "the loop makes its change")
         assert event["actor"] == "selftune" and event["kind"] == "change"

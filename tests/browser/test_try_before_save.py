@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +40,7 @@ def edited(me: Reader, value: str) -> None:
     box = me.key(FIELD).locator("input")
     box.fill(value)
     box.press("Tab")
-    me.page.get_by_role("button", name=re.compile("Preview|미리 보기")).click()
+    me.page.locator("[data-testid=stFormSubmitButton] button").click()
 
 
 def test_a_draft_is_tried_beside_todays_settings_and_not_saved(tmp_path: Path, browser: Browser) -> None:
