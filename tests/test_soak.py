@@ -24,7 +24,7 @@ class Work:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ops = 0
-        for module, name in ((lifecycle._Told, "add"), (quiet, "_tiles")):
+        for module, name in ((lifecycle._Told, "add"), (quiet, "tiles_of")):
             real = getattr(module, name)
 
             def counted(*args, _real=real, **kwargs):  # type: ignore[no-untyped-def]
