@@ -82,6 +82,11 @@ def explore(p: Picture) -> tuple[tuple[Act, ...], tuple[Reason, ...]]:
 
 def ideas(p: Picture, only: str | None = None) -> tuple[Proposal, ...] | Hold:
     """What the policy would do in this picture, with each rule's own guards applied; or with one rule."""
+    return propose(policy_state(p, only))
+
+
+def policy_state(p: Picture, only: str | None = None) -> PolicyState:
+    """What the policy is told of this picture; `only`: the one rule that it may move."""
     blocked: dict[str, GuardCheck] = {}
     for rule in p.settings.rules:
         failing = [c for c in check_rule(p.situation, rule) if not c.passed]
@@ -97,19 +102,17 @@ def ideas(p: Picture, only: str | None = None) -> tuple[Proposal, ...] | Hold:
         blocked.setdefault(str(waits.rule), waits)
     others = [r for r in p.settings.rules if only not in (None, r)]
     still = {r: (p.life.values[r], p.life.values[r]) for r in others}
-    return propose(
-        PolicyState(
-            settings=p.settings,
-            values=p.life.values,
-            anchor=p.life.anchor,
-            windows=p.windows,
-            evidence=p.evidence,
-            blocked=blocked,
-            bars=p.life.bars_at(p.snap.clock_ms),
-            room={**loan_room(p.situation), **still},
-            lessons=p.lessons,
-            quiet=p.quiet,
-        )
+    return PolicyState(
+        settings=p.settings,
+        values=p.life.values,
+        anchor=p.life.anchor,
+        windows=p.windows,
+        evidence=p.evidence,
+        blocked=blocked,
+        bars=p.life.bars_at(p.snap.clock_ms),
+        room={**loan_room(p.situation), **still},
+        lessons=p.lessons,
+        quiet=p.taught,
     )
 
 

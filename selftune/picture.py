@@ -36,7 +36,7 @@ from selftune.mode import ModeState, effective_mode
 from selftune.objective import attainment, objective_score
 from selftune.plan import Snapshot
 from selftune.policy_state import Evidence, Lesson
-from selftune.quiet import FULL_PACE, Quiet, quiet_history_s, quiet_of
+from selftune.quiet import FULL_PACE, Quiet, brief_windows, quiet_history_s, quiet_of
 from selftune.seen import Seen
 
 BLIND_WINDOWS = 3  # loop.md: an open change waits 3 R of blind time
@@ -231,6 +231,22 @@ class Picture:
             ),
         )
         return found.windows
+
+    @cached_property
+    def taught(self) -> tuple[QuietWindow, ...]:
+        """What the policy learns from: the quiet windows, and those that a change cut short, oldest first.
+
+        A step that is sent home early leaves no whole window: without these it would be tried again.
+        """
+        snap = self.snap
+        brief = snap.memo.get(
+            "brief",
+            (snap.series if self.pace < FULL_PACE else snap.coarse, self.life, snap.settings),
+            lambda: brief_windows(
+                snap.series, snap.coarse, snap.records.events, self.settings, regimes_ms=self.regimes_ms
+            ),
+        )
+        return tuple(sorted((*self.quiet, *brief), key=lambda w: w.start_ms)) if brief else self.quiet
 
     @cached_property
     def seen(self) -> Seen:

@@ -48,7 +48,7 @@ class Lesson:
 class PolicyState:
     """All that a policy may know. `blocked`: rules that no step may move now, and why.
 
-    `quiet`: windows of the past in which nothing was touched, oldest first.
+    `quiet`: windows of the past in which nothing was touched, oldest first; a change may have cut some short.
     `room` is how far (in the rule's unit) a loan lets a rule go from its value at arming.
     """
 

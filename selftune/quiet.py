@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isnan
+from math import ceil, isnan
 
 import numpy as np
 
@@ -23,6 +23,7 @@ BATCH_S = 10.0  # batch means of 10 s (effects.md), also the coarse history's bi
 MIN_STRETCH_S = 90.0  # loop.md: event-free history counts in stretches of at least this
 MIN_SHARE = 0.7  # of the batches of a window must be there
 LOOK_BACK_S = 6 * 3600.0  # older windows are drift; a cycle's work must not grow with the day
+BRIEF_SHARE = 2 / 3  # of a window: at least so long is one that a change cut short
 FULL_PACE = 0.99  # below this the root lives faster than the coarse bins; the samples serve instead
 
 
@@ -202,6 +203,48 @@ def quiet_of(
     return Quiet(windows=tuple(windows), metrics=settings.metrics, tiles=tiles.of(kept))
 
 
+def brief_windows(
+    series: Series,
+    coarse: Coarse,
+    events: Sequence[RuleEvent],
+    settings: Settings,
+    *,
+    regimes_ms: Sequence[int] = (),
+) -> tuple[QuietWindow, ...]:
+    """One window for each time between two changes that is too short for a whole one, oldest first.
+
+    At least two thirds of `observe_window_s` after the washout. For the policy's model alone, which weighs
+    each mean by its error (that of fewer batches): what judges is calibrated on windows of equal length.
+    """
+    bin_ms = _bin_ms(settings)
+    k = max(2, round(settings.observe_window_s * 1000 / bin_ms))
+    least = max(2, ceil(BRIEF_SHARE * k))
+    wash = round(settings.settle_s * 1000)
+    times = np.unique(np.array([e.ts_ms for e in events], np.int64))
+    begins = times[:-1] + wash
+    starts = -(-begins // bin_ms) * bin_ms
+    sizes = (times[1:] - starts) // bin_ms
+    short = (sizes >= least) & (sizes < k)
+    if not short.any() or not len(grid := _grid(series, coarse, settings)):
+        return ()
+    first, end = int(grid.start_ms[0]), int(grid.start_ms[-1]) + bin_ms
+    short &= (starts >= first) & (starts + sizes * bin_ms <= end)
+    found: list[tuple[int, int, dict[str, WindowStat]]] = []
+    for n in np.unique(sizes[short]).tolist():
+        at = np.flatnonzero(short & (sizes == n))
+        tiles = tiles_of(grid, settings.metrics, starts[at], n)
+        for i in np.flatnonzero(np.isfinite(tiles.mean).any(axis=1)).tolist():
+            found.append((int(starts[at[i]]), int(begins[at[i]]), tiles.stats(i, settings.metrics)))
+    timeline, regimes = _Timeline(events, settings), sorted(regimes_ms)
+    return tuple(
+        QuietWindow(
+            start_ms=start, end_ms=next(iter(stats.values())).end_ms, values=timeline.at(begin), stats=stats,
+            regime=bisect_right(regimes, start),
+        )
+        for start, begin, stats in sorted(found, key=lambda f: f[0])
+    )  # fmt: skip
+
+
 def _starts(quiet: Sequence[tuple[int, int]], bin_ms: int, k: int) -> tuple[list[int], list[int]]:
     """(start of every window of `k` bins, where its stretch begins), oldest first."""
     starts: list[int] = []
@@ -227,13 +270,12 @@ def _cut(quiet: Sequence[tuple[int, int]], marks_ms: Sequence[int]) -> list[tupl
 
 def _grid(series: Series, coarse: Coarse, settings: Settings) -> Coarse:
     """The coarse history; where the root lives faster than it, means of the samples on a finer grid."""
-    pace = pace_of(settings)
-    if pace >= FULL_PACE:
+    if pace_of(settings) >= FULL_PACE:
         if not len(coarse):
             return coarse
         end_ms = int(coarse.start_ms[-1]) + coarse.bin_ms
         return coarse.between(end_ms - round(LOOK_BACK_S * 1000), end_ms)
-    bin_ms = max(1, round(BATCH_S * pace * 1000))
+    bin_ms = _bin_ms(settings)
     if not len(series):
         return Coarse.empty(settings.metrics)
     index = series.ts_ms // bin_ms
@@ -252,6 +294,12 @@ def _grid(series: Series, coarse: Coarse, settings: Settings) -> Coarse:
             mean[m] = np.where(n > 0, total / n, np.nan)
         count[m] = n
     return Coarse(start_ms=starts * bin_ms, count=count, mean=mean, bin_ms=bin_ms)
+
+
+def _bin_ms(settings: Settings) -> int:
+    """The bins' length, known without a look at the data. Units: ms."""
+    pace = pace_of(settings)
+    return max(1, round(BATCH_S * (1.0 if pace >= FULL_PACE else pace) * 1000))
 
 
 class _Timeline:

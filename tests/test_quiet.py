@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selftune.quiet import Quiet, quiet_history_s, quiet_of, quiet_windows, stretches
-from tests.stage import LIVE, OFF, Scene, Story, made, ms, settings_with
+from selftune.adaptive import adaptive
+from selftune.cycle import policy_state
+from selftune.policy_state import PolicyState
+from selftune.quiet import Quiet, brief_windows, quiet_history_s, quiet_of, quiet_windows, stretches
+from tests.stage import GOOD, LIVE, OFF, Scene, Story, made, ms, settings_with
 
 SETTINGS = settings_with(LIVE)
 
@@ -140,3 +144,63 @@ def test_windows_taken_over_from_the_look_before_are_those_found_anew() -> None:
         taken += sum(any(w is k for k in known.windows) for w in again.windows)
         known = again
     assert taken > 10
+
+
+def sent_home(after: float) -> Scene:
+    """A step that did harm and was taken back `after` seconds, 40 minutes ago: its bar is over."""
+    story = Story(SETTINGS)
+    story.at(-2400).harmed("risk_max", 0.33, after=after)
+    off, worse = {**GOOD, "risk_band": 0.33}, {"risk_band": 0.37}
+    return Scene(story, levels=[(-9000, off), (-2399, worse), (-2399 + after, off)], start=-9000)
+
+
+def test_the_policy_learns_from_a_time_that_was_cut_short_and_nothing_else_does() -> None:
+    p = sent_home(90).picture(0)
+    (brief,) = [w for w in p.taught if w not in p.quiet]
+    assert (brief.start_ms, brief.end_ms) == (ms(-2380), ms(-2310))
+    assert brief.values["risk_max"] == 0.33
+    assert brief.stats["risk_band"].mean == pytest.approx(0.37, abs=0.002)
+    assert brief.stats["risk_band"].n == 350
+    assert policy_state(p).quiet == p.taught == tuple(sorted(p.taught, key=lambda w: w.start_ms))
+    whole = quiet_windows(
+        p.snap.series, p.snap.coarse, p.snap.records.events, SETTINGS,
+        regimes_ms=p.regimes_ms, marks_ms=p.confirms_ms,
+    )  # fmt: skip
+    assert p.quiet == p.seen.windows == whole
+    assert all(w.end_ms - w.start_ms == 90_000 for w in whole)
+    assert p.seen.at(brief.values) == ()
+
+
+@pytest.mark.parametrize(("after", "found"), [(75, 0), (80, 60), (95, 70), (109, 80), (110, 0), (250, 0)])
+def test_a_time_cut_short_counts_from_two_thirds_of_a_window_up_to_a_whole_one(
+    after: float, found: int
+) -> None:
+    p = sent_home(after).picture(0)
+    brief = brief_windows(p.snap.series, p.snap.coarse, p.snap.records.events, SETTINGS)
+    assert [(w.end_ms - w.start_ms) // 1000 for w in brief] == [found] * (found > 0)
+    assert len(p.taught) == len(p.quiet) + len(brief)
+    if not found:
+        assert p.taught is p.quiet
+
+
+def test_an_open_end_and_missing_samples_are_no_window() -> None:
+    stage = sent_home(90)
+    p = stage.picture(-2320)
+    assert brief_windows(p.snap.series, p.snap.coarse, stage.story.events[:1], SETTINGS) == ()
+    stage.gaps = [(-2370.0, -2340.0)]
+    p = stage.picture(0)
+    assert p.taught is p.quiet
+    assert brief_windows(p.snap.series, p.snap.coarse, [], SETTINGS) == ()
+
+
+def test_a_harmful_step_that_was_sent_home_early_is_not_tried_again_when_its_bar_is_over() -> None:
+    def proposed(state: PolicyState) -> list[tuple[str, float]]:
+        idea = adaptive(state)
+        return [(x.rule, x.new) for x in idea] if isinstance(idea, tuple) else []
+
+    p = sent_home(90).picture(0)
+    state = policy_state(p)
+    assert not state.bars
+    assert not state.blocked
+    assert proposed(replace(state, quiet=p.quiet)) == [("risk_max", 0.33)], "else this would show nothing"
+    assert proposed(state) == [("risk_max", 0.37)]
