@@ -66,7 +66,7 @@ def add(run: Run, name: str, role: str, **how: str) -> tuple[int, Any, str]:
 def test_the_life_of_an_account(root: Path, run: Run) -> None:
     assert run("users", "list")[:2] == (0, None)
     code, made, err = add(run, "kim", "operator")
-    assert code == 0 and made["role"] == "operator" and made["password"] and "reviewers" in err
+    assert code == 0 and made["role"] == "operator" and made["password"] and "1 reviewer" in err
     assert add(run, "이검토", "reviewer")[0] == 0
     assert run("users", "passwd", "KIM", "--password-stdin", typed="another one 9\n")[0] == 0
     assert run("users", "role", "kim", "admin")[1]["role"] == "admin"

@@ -108,7 +108,7 @@ def test_copied_link_opens_the_same_stretch(root: Path, monkeypatch: pytest.Monk
 def test_a_rule_narrows_the_events(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(root, "events")
     assert opened("trends", root, monkeypatch).title[0].value.startswith("2 rule changes")
-    assert opened("trends", root, monkeypatch, rule="risk_max").title[0].value.startswith("1 rule changes")
+    assert opened("trends", root, monkeypatch, rule="risk_max").title[0].value.startswith("1 rule change:")
 
 
 def test_a_past_beyond_the_memory_comes_from_the_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
