@@ -124,37 +124,43 @@ def test_language_link_is_remembered(server: str, browser: Browser) -> None:
 
 
 def test_a_tick_changes_the_chart_in_place(tmp_path: Path, browser: Browser) -> None:
-    """The drawn picture survives a renewal: no blank frame, and zoom and table stay.
+    """The drawn picture survives renewals: no blank frame, and zoom and table stay.
 
-    On a server of its own, whose pace no other test's reader lengthens, and on values that keep coming:
-    where they stop, the chart gets hatching and is drawn anew.
+    On a server of its own, whose pace no other test's reader lengthens. A chart may be drawn anew when what
+    it shows changes in kind (hatching where a busy machine left values out, a mark that comes or goes):
+    three renewals in a row have to leave it in place, not every one.
     """
     root = data_root(tmp_path / "root")
-    process, url = serve(root, tmp_path / "server.log")
-    try:
-        with Pulse(root):
-            _in_place(url, browser)
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
+    with Pulse(root):  # before the server: no gap while it starts
+        process, url = serve(root, tmp_path / "server.log")
+        try:
+            assert _in_place(url, browser, renewals=3, tries=4)
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
 
 
-def _in_place(url: str, browser: Browser) -> None:
+def _in_place(url: str, browser: Browser, renewals: int, tries: int) -> bool:
+    """Whether the first chart was the same element through `renewals` changes of its picture in a row."""
     page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
     page.goto(url)
     drawn = ".st-key-overview_chart_box [data-testid=stVegaLiteChart] svg"
     page.wait_for_selector(drawn, timeout=60_000)
 
-    def renewed() -> None:
+    def renewed() -> bool:
+        """Whether the marked element is still there after the next change."""
         before = page.locator(drawn).inner_html()
         page.wait_for_function(
             "([drawn, before]) => document.querySelector(drawn)?.innerHTML !== before",
             arg=[drawn, before], timeout=60_000,
         )  # fmt: skip
+        page.wait_for_timeout(500)
+        return page.evaluate(f"() => document.querySelector('{drawn}')?.dataset.mine") == "yes"
 
-    renewed()  # the page has found its width: a chart is drawn anew while it grows
-    page.evaluate(f"() => {{ document.querySelector('{drawn}').dataset.mine = 'yes' }}")
-    renewed()
-    page.wait_for_timeout(1500)
-    assert page.evaluate(f"() => document.querySelector('{drawn}').dataset.mine") == "yes"
+    def in_a_row() -> bool:
+        page.evaluate(f"() => {{ document.querySelector('{drawn}').dataset.mine = 'yes' }}")
+        return all(renewed() for _ in range(renewals))
+
+    stayed = any(in_a_row() for _ in range(tries))
     page.context.close()
+    return stayed
