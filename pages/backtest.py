@@ -415,8 +415,8 @@ def beside(run: str) -> None:
 def curves(a: Asked, now: Now, say: Say) -> ChartView | None:
     """The scores over time of all that can be told."""
     rows = [
-        x
-        for x in lines(a.runs)
+        (k, x)
+        for k, x in enumerate(lines(a.runs))
         if x.outcome.support is not Support.NONE and any(v is not None for v in x.outcome.curve.mean)
     ]
     if not rows or a.run is None or a.run.result is None:
@@ -424,7 +424,7 @@ def curves(a: Asked, now: Now, say: Say) -> ChartView | None:
     spans = [(r.result.from_ms, r.result.to_ms) for r in a.runs if r.result is not None]
     first = a.run.result.outcomes[0]
     return score_curves(
-        [ScoreLine(name=label(x, say), curve=x.outcome.curve) for x in rows],
+        [ScoreLine(name=label(x, say), place=k, curve=x.outcome.curve) for k, x in rows],
         [(s.from_ms, s.to_ms) for s in first.unsupported],
         Span(start_ms=min(s for s, _ in spans), end_ms=max(e for _, e in spans)),
         look=ui.look(now), say=say,
@@ -434,7 +434,9 @@ def curves(a: Asked, now: Now, say: Say) -> ChartView | None:
 def pictures(a: Asked, now: Now, say: Say) -> None:
     """Scores with their intervals; then the score over time with what nobody can know."""
     rows = [
-        GainRow(name=label(x, say), gain=x.outcome.gain) for x in lines(a.runs) if x.outcome.role != "none"
+        GainRow(name=label(x, say), place=k, gain=x.outcome.gain)
+        for k, x in enumerate(lines(a.runs))
+        if x.outcome.role != "none"
     ]
     if any(r.gain is not None for r in rows):
         ui.chart(gain_rows(rows, look=ui.look(now), say=say), say, key="backtest_rows")

@@ -31,21 +31,30 @@ from selftune.chart_parts import Span, blind_layer, finish, span_layer, time_axi
 MOST_CURVES = 5
 ROW_HEIGHT = 44
 BREAK = 4  # so many usual distances between two known points are a gap
+Places = tuple[tuple[str, int], ...]  # names, each with its place
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreLine:
-    """One candidate's or baseline's score over time, under the name that a reader sees."""
+    """One candidate's or baseline's score over time, under the name that a reader sees.
+
+    `place`: its number among all that are compared; the same one looks alike in every chart.
+    """
 
     name: str
+    place: int
     curve: Curve
 
 
 @dataclass(frozen=True, kw_only=True)
 class GainRow:
-    """What one candidate gains over doing nothing, at the same moments; None = the record cannot tell."""
+    """What one candidate gains over doing nothing, at the same moments; None = the record cannot tell.
+
+    `place`: as in `ScoreLine`.
+    """
 
     name: str
+    place: int
     gain: Interval | None
 
 
@@ -65,7 +74,7 @@ def score_curves(
     first = rows[0].name if rows else None
     names = ", ".join(r.name for r in rows) or "–"
     return ChartView(
-        spec=_curves_spec(look, tuple(r.name for r in rows), say("backtest.chart_score")),
+        spec=_curves_spec(look, _places(rows), say("backtest.chart_score")),
         datasets={
             "curves": {"t": wall_times(data["ms"], look.zone), **{k: data[k] for k in ("v", "name")}},
             "band": _band(data, first, look),
@@ -117,7 +126,7 @@ def _hatched(unknown: Sequence[tuple[int, int]], span: Span, look: Look) -> dict
 
 
 @lru_cache(maxsize=64)
-def _curves_spec(look: Look, names: tuple[str, ...], title: str) -> JsonDict:
+def _curves_spec(look: Look, names: Places, title: str) -> JsonDict:
     c = look.colours
     x = time_axis()
     y = alt.Y("v:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(minExtent=44))
@@ -140,12 +149,16 @@ def _curves_spec(look: Look, names: tuple[str, ...], title: str) -> JsonDict:
     return finish(chart.properties(height=180 if look.narrow else 230), look)
 
 
-def _named(names: Sequence[str], values: Sequence[Any], what: str, *, legend: Any = alt.Undefined) -> Any:
-    """A channel of the names, each with its colour, dash or shape."""
-    picked = [values[i % len(values)] for i in range(max(1, len(names)))]
+def _places(rows: Sequence[ScoreLine] | Sequence[GainRow]) -> Places:
+    return tuple((r.name, r.place) for r in rows)
+
+
+def _named(names: Places, values: Sequence[Any], what: str, *, legend: Any = alt.Undefined) -> Any:
+    """A channel of the names, each with the colour, dash or shape of its place."""
+    picked = [values[i % len(values)] for _, i in names] or list(values[:1])
     kind = {"colour": alt.Color, "stroke": alt.Stroke, "dash": alt.StrokeDash, "shape": alt.Shape}[what]
     shown = alt.Legend(title=None) if legend is alt.Undefined else legend
-    return kind("name:N", legend=shown, scale=alt.Scale(domain=list(names), range=picked))
+    return kind("name:N", legend=shown, scale=alt.Scale(domain=[n for n, _ in names], range=picked))
 
 
 # ------------------------------------------------------------------------------- with intervals
@@ -155,7 +168,7 @@ def gain_rows(rows: Sequence[GainRow], *, look: Look, say: Say) -> ChartView:
     known = [r for r in rows if r.gain is not None]
     best = max(known, key=lambda r: r.gain.mean if r.gain else 0.0).name if known else "–"
     return ChartView(
-        spec=_rows_spec(look, tuple(r.name for r in rows), say("backtest.chart_gain")),
+        spec=_rows_spec(look, _places(rows), say("backtest.chart_gain")),
         datasets={
             "rows": {
                 "row": [*range(len(rows))],
@@ -183,7 +196,7 @@ def _gain_figure(r: GainRow, say: Say) -> str:
 
 
 @lru_cache(maxsize=64)
-def _rows_spec(look: Look, names: tuple[str, ...], title: str) -> JsonDict:
+def _rows_spec(look: Look, names: Places, title: str) -> JsonDict:
     c = look.colours
     rows = alt.Chart(alt.NamedData("rows"))
     y = alt.Y("row:O", axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0))

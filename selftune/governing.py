@@ -17,6 +17,7 @@ from selftune.domain import Governance, Reason, RiskWarning, Role, RuleEvent
 from selftune.records import instant_ms
 
 REVIEW_MS = 24 * 3600 * 1000  # promises S6: a request waits a day for its signatures
+NAMED = 3  # changed settings that a void request names
 AHEAD_MS = (
     60_000  # a request stamped later than this after now: the clock was set back, its age proves nothing
 )
@@ -220,7 +221,18 @@ def _edited(found: dict[str, Request], g: Governance) -> None:
     after = g.data.get("digest_after")
     for r in tuple(found.values()):
         if not r.over and isinstance(after, str) and after != r.settings:
-            found[r.id] = replace(r, moved=(Reason("void.settings", {"by": g.by}),))
+            found[r.id] = replace(r, moved=(Reason("void.settings", {"by": g.by, "changes": _changes(g)}),))
+
+
+def _changes(g: Governance) -> str | None:
+    """'cooldown_s 180 → 200, …' of the first settings that an edit changed; None where it does not say."""
+    told = [c for c in _list(g.data.get("changes")) if isinstance(c, Mapping) and c.get("key")]
+    shown = [f"{c['key']} {_plain(c.get('old'))} → {_plain(c.get('new'))}" for c in told[:NAMED]]
+    return ", ".join([*shown, *["…"][: len(told) > NAMED]]) or None
+
+
+def _plain(value: Any) -> str:
+    return "–" if value is None else str(value)
 
 
 def _next(r: Request, g: Governance, people: People) -> Request:

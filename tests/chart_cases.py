@@ -113,10 +113,11 @@ def backtests(state: str, look: Look, say: Say) -> Iterator[tuple[str, ChartView
     names = () if state == "empty" else ('지금 "설정" \\ [0]', "doing nothing")
     window = Span(start_ms=T0, end_ms=T0 + 60_000 * max(1, n))
     unknown = [(T0 + 300_000, T0 + 600_000), (T0 - 10, T0 + 10)] if state in ("full", "nan") else []
-    rows = [ScoreLine(name=name, curve=curve) for name in names]
+    rows = [ScoreLine(name=name, place=k, curve=curve) for k, name in enumerate(names)]
     yield "scores", score_curves(rows, unknown, window, look=look, say=say)
     gain = None if state == "nan" else Interval(mean=0.02, lo=-0.01, hi=0.05)
-    yield "gains", gain_rows([GainRow(name=name, gain=gain) for name in names], look=look, say=say)
+    gains = [GainRow(name=name, place=k, gain=gain) for k, name in enumerate(names)]
+    yield "gains", gain_rows(gains, look=look, say=say)
 
 
 def charts(state: str, look: Look, say: Say) -> Iterator[tuple[str, ChartView]]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 
 import altair as alt
 import numpy as np
 import pytest
 import vl_convert as vlc
 
+from selftune.backtest_charts import GainRow, ScoreLine, gain_rows, score_curves
+from selftune.backtest_result import Curve, Interval
 from selftune.chart_kit import Look, Outcome, clock_text, number, outcome_colours, wall_times
 from selftune.chart_parts import value_axis
 from selftune.charts import Span, linked_panels, metric_chart
@@ -128,6 +131,36 @@ def test_too_few_samples_are_never_drawn_as_confirmed() -> None:
     view = forest(effects("full")[:1], look=Look(), say=say_in("en"))
     assert view.datasets["rows"]["outcome"] == [Outcome.INCONCLUSIVE.value]
     assert "n = 120 < 300" in view.datasets["rows"]["text"][0]
+
+
+def test_a_candidate_of_a_backtest_looks_alike_in_both_charts() -> None:
+    """The chart of gains leaves "doing nothing" out: what comes after it must not take its colour."""
+    look, say = looks()[0], say_in("en")
+    gain, curve = (
+        Interval(mean=0.02, lo=-0.01, hi=0.05),
+        Curve(ts_ms=(T0,), mean=(0.8,), lo=(0.7,), hi=(0.9,)),
+    )
+    names = ("today", "nothing", "draft")
+    lines = [ScoreLine(name=n, place=k, curve=curve) for k, n in enumerate(names)]
+    gains = [GainRow(name=n, place=k, gain=gain) for k, n in enumerate(names) if n != "nothing"]
+    drawn = [score_curves(lines, [], Span(start_ms=T0, end_ms=T0 + 60_000), look=look, say=say),
+             gain_rows(gains, look=look, say=say)]  # fmt: skip
+    scales = [dict(zip(s["domain"], s["range"], strict=True))
+              for view in drawn for s in coloured(view.spec)]  # fmt: skip
+    assert len(scales) >= 2 and len({s["draft"] for s in scales}) == 1
+    assert all(s["draft"] != s["today"] for s in scales)
+
+
+def coloured(spec: object) -> Iterator[dict[str, list[str]]]:
+    """The scales of all colour channels of a specification."""
+    if isinstance(spec, dict):
+        for key, value in spec.items():
+            if key in ("color", "stroke") and isinstance(value, dict) and "domain" in value.get("scale", {}):
+                yield value["scale"]
+            yield from coloured(value)
+    elif isinstance(spec, list):
+        for value in spec:
+            yield from coloured(value)
 
 
 def test_receipt_adds_up() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selftune.domain import Governance, RiskWarning, RuleEvent
+from selftune.domain import Governance, Reason, RiskWarning, RuleEvent
 from selftune.governing import (
     REVIEW_MS,
     Facts,
@@ -241,6 +241,23 @@ def test_a_stop_a_newer_request_and_an_edit_end_a_request() -> None:
         b.sign(first)
         found = next(r for r in fold(b.lines) if r.id == first)
         assert [m.code for m in found.moved] == [code] and not found.signatures
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ([{"key": "cooldown_s", "old": 180, "new": 200}], "cooldown_s 180 → 200"),
+        ([{"key": "timezone", "old": None, "new": "UTC"}], "timezone – → UTC"),
+        ([{"key": k, "old": 1, "new": 2} for k in "abcd"], "a 1 → 2, b 1 → 2, c 1 → 2, …"),
+        (None, None),
+        (["wild", {"old": 1}], None),
+    ],
+)
+def test_an_edit_that_ends_a_request_is_named(changes: object, told: str | None) -> None:
+    b = Book()
+    b.ask()
+    b.add("edit", "olga", "operator", digest_after="other", changes=changes)
+    assert b.asked.moved == (Reason("void.settings", {"by": "olga", "changes": told}),)
 
 
 def test_a_refusal_ends_it_and_the_requester_cannot_refuse() -> None:
