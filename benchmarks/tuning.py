@@ -369,8 +369,9 @@ def main() -> None:
     ask.add_argument("--policies", nargs="+", choices=NAMES)
     ask.add_argument("--workers", type=int, default=2)
     ask.add_argument("--pooled", action="store_true", help="only the table over all plants")
-    ask.add_argument("--json", type=Path, help="write every run there")
+    ask.add_argument("--json", type=Path, help="write every free run there")
     ask.add_argument("--guarded", action="store_true", help="inside the loop's excursion guard, at 5 Hz")
+    ask.add_argument("--runs", type=Path, help="with --guarded: JSON lines, one a run, to add to and add up")
     args = ask.parse_args()
     if args.guarded:
         from benchmarks.tuning_guarded import show_guarded

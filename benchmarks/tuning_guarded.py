@@ -1,12 +1,19 @@
 """The real loop on the tuning plants at 5 Hz: what its guard costs, what it proves, how often it is wrong.
 
     python -m benchmarks.tuning --guarded [--plants shipped "flat, noisy"] [--seeds 2] [--cycles 100]
+    python -m benchmarks.tuning --guarded --plants all flat --seeds 2 --runs guarded.jsonl  # go on later
+    python -m benchmarks.tuning --guarded --seeds 0 --runs guarded.jsonl                    # only add up
 
 The same responses as in tuning_plants.py, sampled five times a second with lag and noise, under
 `Rehearsal`: the loop's own decide and commit on a fake clock. A cycle is 180 s, the pace of its steps.
 A confirmation is false if neither the true score nor half of any weighted metric's `good` was gained on the
 anchor it replaced (`kept`, `equal` and `anchor_unsafe` prove nothing and are listed, not counted); where no
 rule does anything all are false. The loop wakes every 5 s at the earliest; a real one wakes each second.
+An excursion that ended was in vain if, in truth, where it got to was no better by that measure than where it
+began: the promise is that of these at most 5 % are confirmed.
+`--plants all`: the named plants of tuning_plants.py. The pool is over them alone: regret guarded / free, both
+summed over the same plants and seeds, with a 95 % bootstrap over these pairs. `--runs`: one JSON line a run,
+added as it ends; runs that are there are not run again (so a new file after a change of the code).
 """
 
 from __future__ import annotations
@@ -15,11 +22,14 @@ import argparse
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from scipy.special import betaincinv
 
 from benchmarks.tuning_plants import MEMORY_S, PLANTS, Floats, Maker, TuningPlant, flat
 from selftune.config import edit
@@ -35,6 +45,7 @@ START_MS = 1_763_800_000_000
 NOISY = 3.0  # times the noise: a step is then 1-2 standard errors of one window's difference
 FAR = 0.3  # of the target's scale: hard limits of the noisy plants lie beyond what noise alone reaches
 PROOFS = ("confirm/improved", "confirm/restore")
+RESAMPLES = 4000
 
 
 def _noisier(maker: Maker) -> Maker:
@@ -93,6 +104,8 @@ class Tally:
     confirmed: Counter[str] = field(default_factory=Counter)  # how: improved, restore, equal, ...
     false: Counter[str] = field(default_factory=Counter)
     undone: Counter[str] = field(default_factory=Counter)  # cause of the way back
+    vain: int = 0  # ended excursions that truly gained nothing
+    vain_proved: int = 0  # of them confirmed
     moves: int = 0
     lost: float = 0.0  # score, times seconds
     over_s: float = 0.0
@@ -104,7 +117,7 @@ class Tally:
     def add(self, other: Tally) -> None:
         for counts in ("confirmed", "false", "undone"):
             getattr(self, counts).update(getattr(other, counts))
-        for number in ("excursions", "moves", "lost", "over_s", "seconds", "cpu_s"):
+        for number in ("excursions", "vain", "vain_proved", "moves", "lost", "over_s", "seconds", "cpu_s"):
             setattr(self, number, getattr(self, number) + getattr(other, number))
         self.runs += 1
         self.bad += other.over_s > 0
@@ -117,6 +130,7 @@ class Watcher:
         self.plant, self.best, self.settings = plant, best, plant.settings
         self.tally = Tally()
         self.left_from: Mapping[str, float] = {}
+        self.got_to: Mapping[str, float] | None = None  # the values of the excursion that is under way
         self.last_ms: int | None = None
         self.first_ms: int | None = None
 
@@ -131,6 +145,7 @@ class Watcher:
         self.first_ms = now if self.first_ms is None else self.first_ms
         cycle = self.cycle(now)
         self._account(life.values, now, cycle)
+        proofs = self._proofs()
         for act in plan.acts:
             if act.write and act.moves:
                 t.moves += len(act.moves)
@@ -147,7 +162,20 @@ class Watcher:
             elif act.act == "step" and act.write and len(life.steps) == 1:
                 t.excursions += 1
         if life.excursion is None and life.look is None:
+            self._over(proofs, cycle)
             self.left_from = dict(life.values)
+        elif life.look is None:
+            self.got_to = dict(life.values)
+
+    def _proofs(self) -> int:
+        return sum(self.tally.confirmed[how] for how in PROOFS)
+
+    def _over(self, proofs: int, cycle: int) -> None:
+        """Nothing is under way any more: was what ended in vain, was it confirmed all the same?"""
+        if self.got_to is not None and not self._better(self.got_to, cycle):
+            self.tally.vain += 1
+            self.tally.vain_proved += self._proofs() > proofs
+        self.got_to = None
 
     def _account(self, values: Mapping[str, float], now: int, cycle: int) -> None:
         seconds = (now - self.last_ms) / 1000 if self.last_ms is not None else 0.0
@@ -192,61 +220,169 @@ def run(maker: Maker, policy: str, seed: int, cycles: int) -> Tally:
     return watcher.tally
 
 
-def line(name: str, t: Tally, free: float) -> str:
-    """One plant's row, and what lies behind it; `free`: the regret without the loop's guard."""
+@dataclass(frozen=True, kw_only=True)
+class GuardedRun:
+    """What one run came to, and the regret without the loop's guard in as many cycles."""
+
+    plant: str
+    policy: str
+    seed: int
+    cycles: int
+    free: float
+    tally: Tally
+
+    @property
+    def regret(self) -> float:
+        return self.tally.lost / max(1.0, self.tally.seconds)
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        return self.plant, self.policy, self.seed, self.cycles
+
+
+# ----------------------------------------------------------------------------- runs that are kept
+def as_line(one: GuardedRun) -> str:
+    return json.dumps({**asdict(one), "tally": vars(one.tally)})  # asdict would count a Counter's pairs
+
+
+def kept_runs(path: Path | None) -> list[GuardedRun]:
+    """The runs of a file of JSON lines; the newest of each kind; a line that a kill cut short is left out."""
+    found: dict[tuple[str, str, int, int], GuardedRun] = {}
+    for text in path.read_text(encoding="utf-8").splitlines() if path and path.exists() else ():
+        try:
+            one = json.loads(text)
+        except ValueError:
+            continue
+        t: dict[str, Any] = one.pop("tally")
+        counts = {k: Counter(t.pop(k)) for k in ("confirmed", "false", "undone")}
+        run = GuardedRun(**one, tally=Tally(**counts, **t))
+        found[run.key] = run
+    return list(found.values())
+
+
+def keep(path: Path | None, one: GuardedRun) -> None:
+    """One more line, on a line of its own even if the last one was cut short."""
+    if path is None:
+        return
+    with path.open("a+b") as f:
+        f.seek(max(0, f.seek(0, 2) - 1))
+        torn = f.read(1) not in (b"", b"\n")
+        f.write(b"\n" * torn + as_line(one).encode() + b"\n")
+
+
+# ----------------------------------------------------------------------------- tables
+def share_interval(k: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share of which `k` of `n` were seen. Source: Clopper and Pearson."""
+    lo = float(betaincinv(k, n - k + 1, 0.025)) if k else 0.0
+    return lo, float(betaincinv(k + 1, n - k, 0.975)) if k < n else 1.0
+
+
+def ratio_interval(ours: Sequence[float], free: Sequence[float]) -> tuple[float, float]:
+    """95 % bootstrap over the pairs of the ratio of two sums."""
+    a, b = np.array(ours), np.array(free)
+    rows = np.random.default_rng(7).integers(len(a), size=(RESAMPLES, len(a)))
+    draws = a[rows].sum(axis=1) / np.maximum(b[rows].sum(axis=1), 1e-12)
+    return float(np.quantile(draws, 0.025)), float(np.quantile(draws, 0.975))
+
+
+def added(runs: Iterable[GuardedRun]) -> Tally:
+    total = Tally()
+    for one in runs:
+        total.add(one.tally)
+    return total
+
+
+def line(name: str, runs: Sequence[GuardedRun]) -> str:
+    """One plant's row, and what lies behind it."""
+    t, free = added(runs), float(np.mean([r.free for r in runs]))
     regret = t.lost / max(1.0, t.seconds)
+    over = f"{regret / free:7.2f}" if free > 1e-6 else "      -"
     judged = sum(t.confirmed.values()) + sum(t.undone.values())
-    wrong = sum(t.false.values())
     proved = ", ".join(f"{k} {n} ({t.false[k]} false)" for k, n in sorted(t.confirmed.items()))
     ended = ", ".join(f"{k} {n}" for k, n in sorted(t.undone.items()))
+    most = max(r.tally.moves for r in runs)
     return (
-        f"{name:16s}{t.runs:4d} {regret:8.4f} {regret / max(free, 1e-9):6.2f}"
-        f" {t.over_s / max(1.0, t.seconds):8.5f} {t.bad:4d} {t.moves / max(1, t.runs):7.1f}"
-        f" {t.excursions:6d} {judged:6d}"
-        f" {sum(t.confirmed.values()):9d} {wrong:6d} {wrong / max(1, judged):7.1%}"
-        f" {t.cpu_s / max(1, t.runs):7.1f}\n    confirmed: {proved or '-'}\n    went back: {ended or '-'}"
+        f"{name:16s}{t.runs:4d} {regret:8.4f}{over} {t.over_s / max(1.0, t.seconds):8.5f} {t.bad:4d}"
+        f" {t.moves / t.runs:7.1f} {most:5d} {t.excursions:6d} {judged:6d} {sum(t.confirmed.values()):9d}"
+        f" {sum(t.false.values()):6d} {t.vain_proved:4d} of {t.vain:<4d} {t.cpu_s / t.runs:7.1f}"
+        f"\n    confirmed: {proved or '-'}\n    went back: {ended or '-'}"
     )
 
 
 HEAD = (
-    f"{'plant':16s}runs   regret / free     viol  bad   moves excur.  ended confirmed  false   share   CPU s"
+    f"{'plant':16s}runs   regret / free     viol  bad   moves  most excur.  ended confirmed  false"
+    "  of those in vain  CPU s"
 )
 
 
+def pool(runs: Sequence[GuardedRun]) -> str:
+    """The promises of loop.md over all runs: regret beside the free policy's, moves, viol, false confirms."""
+    named = [r for r in runs if r.plant in PLANTS]
+    out = []
+    if named:
+        ours, free, t = [r.regret for r in named], [r.free for r in named], added(named)
+        lo, hi = ratio_interval(ours, free)
+        moves = [r.tally.moves for r in named]
+        at = max(named, key=lambda r: r.tally.moves)
+        plants = len({r.plant for r in named})
+        out = [
+            f"{plants} named plants, {len(named)} runs: regret {np.mean(ours):.4f} guarded,"
+            f" {np.mean(free):.4f} free, ratio {sum(ours) / max(sum(free), 1e-12):.2f} ({lo:.2f}-{hi:.2f})",
+            f"moves: mean {np.mean(moves):.1f}, worst {at.tally.moves} ({at.plant}, seed {at.seed});"
+            f" viol {t.over_s / max(1.0, t.seconds):.6f}, bad runs {t.bad}",
+        ]
+    for what, some in (
+        ("all plants", runs),
+        ("no rule does anything", [r for r in runs if "flat" in r.plant]),
+    ):
+        t = added(some)
+        if t.vain:
+            lo, hi = share_interval(t.vain_proved, t.vain)
+            out.append(
+                f"confirmed of the excursions that gained nothing, {what}: {t.vain_proved} of {t.vain},"
+                f" {t.vain_proved / t.vain:.1%} ({lo:.1%}-{hi:.1%})"
+            )
+    return "\n".join(out)
+
+
 # ----------------------------------------------------------------------------- from the command line
-def _job(job: tuple[str, str, int, int]) -> Tally:
+def _job(job: tuple[str, str, int, int]) -> GuardedRun:
+    from benchmarks.tuning import run as free_run
+
     plant, policy, seed, cycles = job
-    return run(GUARDED[plant], policy, seed, cycles)
+    tally = run(GUARDED[plant], policy, seed, cycles)
+    free = free_run(plant, GUARDED[plant], policy, seed, cycles).regret
+    return GuardedRun(plant=plant, policy=policy, seed=seed, cycles=cycles, free=free, tally=tally)
+
+
+def _done(jobs: Sequence[tuple[str, str, int, int]], workers: int) -> Iterator[GuardedRun]:
+    """The runs as they end."""
+    if workers == 1:
+        yield from map(_job, jobs)
+        return
+    with ProcessPoolExecutor(workers) as crew:
+        for one in as_completed([crew.submit(_job, j) for j in jobs]):
+            yield one.result()
 
 
 def show_guarded(args: argparse.Namespace) -> None:
     """The table of the guarded loop; `/ free` is its regret beside the free policy's in as many cycles."""
-    from benchmarks.tuning import run as free_run
-
     seeds, cycles = (1, 30) if args.quick else (args.seeds, args.cycles)
-    names = args.plants or USUAL
+    names = [n for given in args.plants or USUAL for n in (PLANTS if given == "all" else [given])]
     unknown = set(names) - set(GUARDED)
     if unknown:
         raise SystemExit(f"no plant named {', '.join(sorted(unknown))}; there are: {', '.join(GUARDED)}")
     policy = (args.policies or ["adaptive"])[0]
-    which = range(args.first, args.first + seeds)
-    jobs = [(n, policy, seed, cycles) for n in names for seed in which]
-    print(f"{policy}: {len(names)} plants x {seeds} seeds x {cycles} cycles\n{HEAD}", flush=True)
-    kept: dict[str, object] = {}
-    total, free_total = Tally(), 0.0
-    with ProcessPoolExecutor(args.workers) as pool:
-        tallies = pool.map(_job, jobs)
-        for name in names:
-            t = Tally()
-            for _ in which:
-                t.add(next(tallies))
-            free = float(np.mean([free_run(name, GUARDED[name], policy, s, cycles).regret for s in which]))
-            free_total += free * t.seconds
-            total.add(t)
-            total.runs += seeds - 1
-            total.bad += t.bad - (t.over_s > 0)
-            print(line(name, t, free), flush=True)
-            kept[name] = {**vars(t), "free": free}  # asdict would count a Counter's pairs
-    print(line("all", total, free_total / max(1.0, total.seconds)))
-    if args.json:
-        args.json.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+    runs = [r for r in kept_runs(args.runs) if (r.policy, r.cycles) == (policy, cycles)]
+    there = {r.key for r in runs}
+    wanted = [(n, policy, seed, cycles) for seed in range(args.first, args.first + seeds) for n in names]
+    jobs = [j for j in dict.fromkeys(wanted) if j not in there]
+    print(f"{policy}, {cycles} cycles: {len(runs)} runs at hand, {len(jobs)} to go", flush=True)
+    for one in _done(jobs, args.workers):
+        keep(args.runs, one)
+        runs.append(one)
+        print(f"  {one.plant}, seed {one.seed}: {one.regret:.4f}, free {one.free:.4f}", flush=True)
+    print(HEAD)
+    for name in [n for n in GUARDED if any(r.plant == n for r in runs)]:
+        print(line(name, [r for r in runs if r.plant == name]))
+    print(pool(runs))
