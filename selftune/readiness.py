@@ -83,7 +83,7 @@ class Pulse:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tested:
+class Tried:
     """The newest backtest of these very settings: what its worst stretch lost or won against doing nothing.
 
     `worst` is a difference of scores (-1..1), None where the data could not support any; `run` its id.
@@ -123,7 +123,7 @@ def bars(settings: Settings) -> dict[str, float]:
 
 
 def assess(
-    p: Picture, pulse: Pulse, tested: Tested | None = None, pretended: Placebo | None = None
+    p: Picture, pulse: Pulse, tested: Tried | None = None, pretended: Placebo | None = None
 ) -> Readiness:
     """The checklist as of this picture. `pretended`: see `track`."""
     bar, record = bars(p.settings), track(p, pretended)
@@ -255,7 +255,7 @@ def _measured(p: Picture, c: Change) -> bool:
     return bool(c.keys) and all(stamps.get(k) in rows for k in c.keys)
 
 
-def backtest(t: Tested | None, now_ms: int, bar: Mapping[str, float]) -> Item:
+def backtest(t: Tried | None, now_ms: int, bar: Mapping[str, float]) -> Item:
     """What the worst stretch of the newest backtest of these settings would have cost, if there is one."""
     if t is None or t.worst is None:
         return Item(code="backtest", grade=Grade.NONE, page="backtest", params={"ran": t is not None})

@@ -22,7 +22,7 @@ from selftune.files import read_small
 from selftune.governing import Facts, People, Request, State, What
 from selftune.picture import Picture
 from selftune.pretended import pretended
-from selftune.readiness import Pulse, Readiness, Tested, assess, bars
+from selftune.readiness import Pulse, Readiness, Tried, assess, bars
 from selftune.records import instant_ms, parse_line, sha256, strip_end
 from selftune.status import read_heartbeat
 
@@ -55,14 +55,14 @@ def pulse_of(path: Path, p: Picture) -> Pulse:
     return Pulse(age_s=None if ts_ms is None else (p.snap.now_ms - ts_ms) / 1000, started_ms=started_ms)
 
 
-def tested_of(path: Path, p: Picture) -> Tested | None:
+def tested_of(path: Path, p: Picture) -> Tried | None:
     """The newest finished backtest of the settings in force; None without one."""
     found = newest_of(path, p.settings.digest)
     if found is None or found.result is None:
         return None
     own = next((o for o in found.result.outcomes if of_settings(o, p.settings)), None)
     worst = None if own is None or own.worst is None else own.worst.against
-    return Tested(worst=worst, ended_ms=found.status.ended_ms or found.status.started_ms, run=found.id)
+    return Tried(worst=worst, ended_ms=found.status.ended_ms or found.status.started_ms, run=found.id)
 
 
 def checklist(path: Path, p: Picture) -> Readiness:

@@ -19,7 +19,7 @@ from selftune.readiness import (
     Item,
     Pulse,
     Readiness,
-    Tested,
+    Tried,
     assess,
     bars,
     effects,
@@ -117,14 +117,14 @@ def test_a_rollback_by_hand_is_a_drill_once_what_followed_was_measured(
     ("tested", "grade"),
     [
         (None, Grade.NONE),
-        (Tested(worst=None, ended_ms=ms(0)), Grade.NONE),
-        (Tested(worst=-0.05, ended_ms=ms(0)), Grade.PASS),
-        (Tested(worst=-0.051, ended_ms=ms(0)), Grade.FAIL),
-        (Tested(worst=0.1, ended_ms=ms(0) - 15 * DAY_MS), Grade.LOOK),
-        (Tested(worst=-0.2, ended_ms=ms(0) - 15 * DAY_MS), Grade.FAIL),
+        (Tried(worst=None, ended_ms=ms(0)), Grade.NONE),
+        (Tried(worst=-0.05, ended_ms=ms(0)), Grade.PASS),
+        (Tried(worst=-0.051, ended_ms=ms(0)), Grade.FAIL),
+        (Tried(worst=0.1, ended_ms=ms(0) - 15 * DAY_MS), Grade.LOOK),
+        (Tried(worst=-0.2, ended_ms=ms(0) - 15 * DAY_MS), Grade.FAIL),
     ],
 )
-def test_the_backtests_worst_stretch(tested: Tested | None, grade: Grade) -> None:
+def test_the_backtests_worst_stretch(tested: Tried | None, grade: Grade) -> None:
     assert item(assess(Scene(Story()).picture(600.0), Pulse(), tested), "backtest").grade is grade
 
 
