@@ -157,8 +157,8 @@ class Reader:
         self.key("whoami").get_by_text(name, exact=True).wait_for()
 
     def key(self, key: str) -> Locator:
-        """What Streamlit drew under this key."""
-        return self.page.locator(f".st-key-{re.sub(r'[^A-Za-z0-9_-]', '-', key)}")
+        """What Streamlit drew under this key: one thing, though a moment may show it in its old place too."""
+        return self.page.locator(f".st-key-{re.sub(r'[^A-Za-z0-9_-]', '-', key)}").first
 
     def keys(self, start: str) -> Locator:
         """Everything whose key begins so."""
