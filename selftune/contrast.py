@@ -19,7 +19,7 @@ from selftune.series import Floats
 from selftune.weights import (
     Bools,
     Kind,
-    burg,
+    burgs,
     detrended,
     fill_short,
     gls_weights,
@@ -134,20 +134,23 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True)
 class _History:
-    """Quiet time before the event: filled bins (0 where missing), where they are bad, AR fits."""
+    """Quiet time before the event: filled bins (0 where missing), where they are bad, AR fits.
+
+    Shape: `x` (metrics, bins); all metrics are bad at the same bins. The fits are one a metric.
+    """
 
     x: Floats
     cum_missing: NDArray[np.int64]
     cum_loud: NDArray[np.int64]
-    levels: Floats  # AR polynomial of the levels
-    steps: Floats  # AR polynomial of the first differences, times (1 - B)
+    levels: list[Floats]  # AR polynomial of the levels
+    steps: list[Floats]  # AR polynomial of the first differences, times (1 - B)
     means: dict[int, tuple[Floats, Floats]] = field(default_factory=dict)
     spreads: dict[tuple[int, int], Floats] = field(default_factory=dict)
 
     def _batch_means(self, width: int) -> tuple[Floats, Floats]:
         """Means of `width` bins from each bin on, and their squares."""
         if width not in self.means:
-            means = np.correlate(self.x, np.full(width, 1 / width), "valid")
+            means = _correlated(self.x, [np.full(width, 1 / width)] * len(self.x))
             self.means[width] = means, means * means
         return self.means[width]
 
@@ -156,27 +159,36 @@ class _History:
         n = (part.stop - part.start) // width
         if (n, width) not in self.spreads:
             means, squares = self._batch_means(width)
-            room = len(means) - (n - 1) * width
-            total, square = np.zeros(room), np.zeros(room)
+            room = means.shape[1] - (n - 1) * width
+            total, square = np.zeros((2, len(means), room))
             for s in range(0, n * width, width):  # a handful of long additions beats a table of windows
-                total += means[s : s + room]
-                square += squares[s : s + room]
+                total += means[:, s : s + room]
+                square += squares[:, s : s + room]
             self.spreads[n, width] = np.maximum(0.0, square - total * total / n) / ((n - 1) * n)
-        return self.spreads[n, width][part.start : part.start + places]
+        return self.spreads[n, width][:, part.start : part.start + places]
+
+
+def _correlated(x: Floats, weights: Sequence[Floats]) -> Floats:
+    """The weighted sum of each row of `x` at every place, by weights of its own."""
+    return np.stack([np.correlate(row, w, "valid") for row, w in zip(x, weights, strict=True)])
 
 
 # ----------------------------------------------------------------------------- history
-def _history(bins: Bins, reference: float) -> _History:
-    x = fill_short(bins.y[: bins.hist - 1]) - reference
-    missing, loud = np.isnan(x), ~bins.quiet[: bins.hist - 1]
-    parts = [x[a:b] for a, b in runs(~missing & ~loud) if b - a >= bins.size(30)]
+def _history(bins: Bins, y: Floats, reference: Floats) -> _History:
+    """`y`: the bins of all metrics, in which the same ones are missing."""
+    x = y[:, : bins.hist - 1]
+    if np.isnan(x[0]).any():
+        x = np.stack([fill_short(row) for row in x])
+    x = x - reference
+    missing, loud = np.isnan(x[0]), ~bins.quiet[: bins.hist - 1]
+    parts = [x[:, a:b] for a, b in runs(~missing & ~loud) if b - a >= bins.size(30)]
     moves = [np.diff(p) for p in parts]
     return _History(
         x=np.where(missing, 0.0, x),
         cum_missing=np.concatenate(([0], np.cumsum(missing))),
         cum_loud=np.concatenate(([0], np.cumsum(loud))),
-        levels=burg([detrended(p) for p in parts]),
-        steps=np.convolve(burg([detrended(m) for m in moves]), (1.0, -1.0)),
+        levels=burgs([detrended(p) for p in parts], len(x)),
+        steps=[np.convolve(a, (1.0, -1.0)) for a in burgs([detrended(m) for m in moves], len(x))],
     )
 
 
@@ -190,15 +202,20 @@ def _whole_ols(pre: int, post: int, wash: int, tau: float, kind: Kind) -> Floats
 
 def _weights(
     bins: Bins, candidate: Candidate, pre: int, post: int, live: Bools, past: _History
-) -> Floats | None:
+) -> list[Floats | None]:
+    """The weights of each metric."""
     tau = TAU_S * bins.scale
     if candidate.kind in ("o0", "o1"):
-        if np.count_nonzero(live) == pre + post - 1 - bins.wash:
-            return _whole_ols(pre, post, bins.wash, tau, candidate.kind)
-        return ols_weights(pre, post, tau, candidate.kind, live)
+        whole = np.count_nonzero(live) == pre + post - 1 - bins.wash
+        ordinary = (
+            _whole_ols(pre, post, bins.wash, tau, candidate.kind)
+            if whole
+            else ols_weights(pre, post, tau, candidate.kind, live)
+        )
+        return [ordinary] * len(past.x)
     if candidate.kind == "g":
-        return gls_weights(pre, post, tau, past.levels, live, level=True)
-    return gls_weights(pre, post, tau, past.steps, live, level=False)
+        return [gls_weights(pre, post, tau, a, live, level=True) for a in past.levels]
+    return [gls_weights(pre, post, tau, a, live, level=False) for a in past.steps]
 
 
 # ----------------------------------------------------------------------------- local spread
@@ -208,20 +225,20 @@ def _batches(pre: int, post: int, wash: int, width: int) -> tuple[slice, slice]:
     return slice(pre - 1 - n_pre * width, pre - 1), slice(pre + wash, pre + wash + n_post * width)
 
 
-def _event_spread(window: Floats, live: Bools, part: slice, width: int) -> float | None:
+def _event_spread(window: Floats, live: Bools, part: slice, width: int) -> Floats | None:
     """Var/n of the batch means at the event, over batches with at least half of their bins alive."""
-    values, alive = window[part].reshape(-1, width), live[part].reshape(-1, width)
+    values, alive = window[:, part].reshape(len(window), -1, width), live[part].reshape(-1, width)
     if alive.all():
-        n, means = len(values), np.add.reduce(values, axis=1) / width
+        n, means = values.shape[1], np.add.reduce(values, axis=2) / width
     else:
         count = alive.sum(axis=1)
-        enough = count * 2 >= width
-        n = int(np.count_nonzero(enough))
-        means = np.where(alive, values, 0.0).sum(axis=1)[enough] / count[enough]
+        enough = np.flatnonzero(count * 2 >= width)
+        n = len(enough)
+        means = np.where(alive, values, 0.0).sum(axis=2).take(enough, axis=1) / count[enough]
     if n < 2:
         return None
-    centred = means - np.add.reduce(means) / n
-    return float(centred.dot(centred)) / ((n - 1) * n)
+    centred = means - np.add.reduce(means, axis=1, keepdims=True) / n
+    return np.asarray(np.vecdot(centred, centred) / ((n - 1) * n))
 
 
 # ----------------------------------------------------------------------------- one candidate
@@ -241,17 +258,22 @@ class _Place:
     """What candidates over the same `pre` and `post` bins share, whatever they fit.
 
     `keep`: usable placebo windows, `n` of them. `spread`: that of each, `spread_event` that at the event.
+    Shape: `window` and `spread` (metrics, bins or places), `spread_event` and `spread_mean` (metrics,).
     """
 
     pre: int
     post: int
     live: Bools
     window: Floats
-    keep: Bools
-    n: int
+    keep: NDArray[np.int64]
+    usable: Bools
     spread: Floats
-    spread_event: float
-    spread_mean: float
+    spread_event: Floats
+    spread_mean: Floats
+
+    @property
+    def n(self) -> int:
+        return len(self.keep)
 
 
 def _place(bins: Bins, pre: int, post: int, past: _History, event: Floats, okay: Bools) -> _Place | None:
@@ -269,19 +291,20 @@ def _place(bins: Bins, pre: int, post: int, past: _History, event: Floats, okay:
     if min(n_pre, n_post) < MIN_BATCHES * width:
         return None
     before, after = _batches(pre, post, bins.wash, width)
-    window = event[bins.hist - pre : bins.hist + post]
+    window = event[:, bins.hist - pre : bins.hist + post]
     spread_pre = _event_spread(window, live, before, width)
     spread_post = _event_spread(window, live, after, width)
     if spread_pre is None or spread_post is None:
         return None
-    keep = _usable(past, pre, post, bins.wash)
-    n = int(np.count_nonzero(keep))
-    if n < MIN_PLACEBOS:
+    usable = _usable(past, pre, post, bins.wash)
+    keep = np.flatnonzero(usable)
+    if len(keep) < MIN_PLACEBOS:
         return None
     spread = past.spread(before, width, places) + past.spread(after, width, places)
     return _Place(
-        pre=pre, post=post, live=live, window=window, keep=keep, n=n, spread=spread,
-        spread_event=spread_pre + spread_post, spread_mean=float(np.add.reduce(spread[keep])) / n,
+        pre=pre, post=post, live=live, window=window, keep=keep, usable=usable, spread=spread,
+        spread_event=spread_pre + spread_post,
+        spread_mean=np.add.reduce(spread.take(keep, axis=1), axis=1) / len(keep),
     )  # fmt: skip
 
 
@@ -291,6 +314,7 @@ class _Tried:
 
     candidate: Candidate
     place: _Place
+    window: Floats
     weights: Floats
     z: Floats
     sigma: float
@@ -300,7 +324,7 @@ class _Tried:
         n_eff = effective_count(self.z, at.n)
         nu = max(2.0, n_eff)
         return Contrast(
-            delta=float(w @ np.where(at.live, at.window, 0.0)),
+            delta=float(w @ np.where(at.live, self.window, 0.0)),
             sigma=self.sigma,
             nu=nu,
             q=self.sigma * float(stdtrit(nu, 0.975)),
@@ -313,28 +337,36 @@ class _Tried:
         )
 
 
-def _try(bins: Bins, candidate: Candidate, at: _Place, past: _History) -> _Tried | None:
-    """The candidate's contrast and its scale, None where its weights cannot be found."""
-    w = _weights(bins, candidate, at.pre, at.post, at.live, past)
-    if w is None:
-        return None
-    placebo = np.where(at.keep, np.correlate(past.x, w, "valid"), 0.0)
-    g = float(placebo.dot(placebo)) / at.n
+def _try(bins: Bins, candidate: Candidate, at: _Place, past: _History) -> list[_Tried | None]:
+    """Each metric's contrast and its scale, None where its weights cannot be found."""
+    found = _weights(bins, candidate, at.pre, at.post, at.live, past)
+    weights = [np.zeros(at.pre + at.post) if w is None else w for w in found]
+    placebo = np.where(at.usable, _correlated(past.x, weights), 0.0)
+    g = np.vecdot(placebo, placebo) / at.n
+    moves = g > 0
     # a history that never moves says nothing of chance: the window's own spread has to do
-    f = g / at.spread_mean if g > 0 and at.spread_mean > 0 else 1.0
-    pooled = POOL_DF * g
-    se = np.sqrt((PRIOR_DF * f * at.spread + pooled) / (PRIOR_DF + POOL_DF))
-    se_event = float(np.sqrt((PRIOR_DF * f * at.spread_event + pooled) / (PRIOR_DF + POOL_DF)))
-    z = placebo / se if g > 0 else placebo
-    s_z = _scale(z[at.keep]) if g > 0 else 1.0
-    return _Tried(candidate=candidate, place=at, weights=w, z=z, sigma=KAPPA * s_z * se_event)
+    believed = moves & (at.spread_mean > 0)
+    f = np.where(believed, g / np.where(believed, at.spread_mean, 1.0), 1.0)
+    own, pooled = PRIOR_DF * f, POOL_DF * g
+    se = np.sqrt((own[:, None] * at.spread + pooled[:, None]) / (PRIOR_DF + POOL_DF))
+    se_event = np.sqrt((own * at.spread_event + pooled) / (PRIOR_DF + POOL_DF))
+    z = placebo / np.where(moves[:, None], se, 1.0)
+    s_z = np.where(moves, _scale(z.take(at.keep, axis=1)), 1.0)
+    sigma = KAPPA * s_z * se_event
+    return [
+        None
+        if w is None
+        else _Tried(candidate=candidate, place=at, window=window, weights=w, z=row, sigma=float(s))
+        for w, window, row, s in zip(found, at.window, z, sigma, strict=True)
+    ]
 
 
-def _scale(z: Floats) -> float:
+def _scale(z: Floats) -> Floats:
     """Root mean square about zero: of all placebos, the older or the newer half, whichever is largest."""
-    half, powers = len(z) // 2, np.cumsum(z * z)
-    older, whole = float(powers[half - 1]), float(powers[-1])
-    return float(np.sqrt(max(whole / len(z), older / half, (whole - older) / (len(z) - half))))
+    n = z.shape[1]
+    half, powers = n // 2, np.cumsum(z * z, axis=1)
+    older, whole = powers[:, half - 1], powers[:, -1]
+    return np.asarray(np.sqrt(np.maximum(np.maximum(whole / n, older / half), (whole - older) / (n - half))))
 
 
 def _usable(past: _History, pre: int, post: int, wash: int) -> Bools:
@@ -352,24 +384,46 @@ def _usable(past: _History, pre: int, post: int, wash: int) -> Bools:
 
 def contrast(bins: Bins, candidates: Sequence[Candidate] = CANDIDATES) -> Contrast | None:
     """The contrast of the candidate with the smallest 95 % half-width q; None when none is left."""
+    return contrasts((bins,), candidates)[0]
+
+
+def contrasts(of: Sequence[Bins], candidates: Sequence[Candidate] = CANDIDATES) -> list[Contrast | None]:
+    """`contrast` of each: metrics of one event, whose bins differ in `y` alone.
+
+    Those in which the same bins are missing are worked out together, number by number as if alone.
+    """
+    alike: dict[bytes, list[int]] = {}
+    for i, bins in enumerate(of):
+        alike.setdefault(np.isfinite(bins.y).tobytes(), []).append(i)
+    found: list[Contrast | None] = [None] * len(of)
+    for group in alike.values():
+        y = np.stack([of[i].y for i in group])
+        for i, best in zip(group, _together(of[group[0]], y, candidates), strict=True):
+            found[i] = best
+    return found
+
+
+def _together(bins: Bins, y: Floats, candidates: Sequence[Candidate]) -> list[Contrast | None]:
+    """The contrast of each row of `y`, in which the same bins are missing; all else is that of `bins`."""
     okay = np.isfinite(bins.y)
-    past_ok = okay[: bins.hist - 1]
-    if not past_ok.any():
-        return None
+    past_ok = np.flatnonzero(okay[: bins.hist - 1])
+    if not len(past_ok):
+        return [None] * len(y)
     # counted from a level of its own, a constant is exactly 0 and a large offset costs no digits
-    reference = float(bins.y[: bins.hist - 1][past_ok][-1])
-    past = _history(bins, reference)
-    event = bins.y - reference
+    reference = y[:, past_ok[-1], None]
+    past = _history(bins, y, reference)
+    event = y - reference
     places: dict[tuple[int, int], _Place | None] = {}
-    tried = []
+    tried: list[list[_Tried]] = [[] for _ in y]
     for c in candidates:
         at = bins.size(c.pre * bins.stretch), round(c.share * bins.post)
         if at not in places:
             places[at] = _place(bins, *at, past, event, okay)
         place = places[at]
-        if place is not None and (t := _try(bins, c, place, past)) is not None:
-            tried.append(t)
-    return _narrowest(tried, bins)
+        if place is not None:
+            for mine, t in zip(tried, _try(bins, c, place, past), strict=True):
+                mine += [t] if t is not None else []
+    return [_narrowest(mine, bins) for mine in tried]
 
 
 def _narrowest(tried: Sequence[_Tried], bins: Bins) -> Contrast | None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from selftune.config import Settings, pace_of
-from selftune.contrast import Bins, Contrast, contrast
+from selftune.contrast import Bins, Contrast, contrasts
 from selftune.domain import DataState, Effect, MetricEffect, Reason, Target, Window, WindowStat
 from selftune.health import (
     AHEAD_MS,
@@ -128,7 +128,7 @@ def measure(
     if (short := _too_short(frame, final=final)) is not None:
         nothing = _none(settings, part, post, DataState.INSUFFICIENT, short)
         return _effect(keys, settings, post, nothing, final=final)
-    metrics = {m: _metric(frame, m, (resolution or {}).get(m)) for m in settings.metrics}
+    metrics = _metrics(frame, resolution or {})
     return _effect(keys, settings, post, metrics, final=final)
 
 
@@ -237,8 +237,29 @@ def _too_short(frame: _Frame, *, final: bool) -> Reason | None:
     return Reason(code, {"seen_s": seen_s, "needed_s": needed_s})
 
 
-# ----------------------------------------------------------------------------- one metric
-def _metric(frame: _Frame, metric: str, resolution: float | None) -> MetricEffect:
+# ----------------------------------------------------------------------------- the metrics
+def _metrics(frame: _Frame, resolution: Mapping[str, float]) -> dict[str, MetricEffect]:
+    """Every metric's effect. Those that have one to measure are measured together."""
+    found: dict[str, MetricEffect] = {}
+    ready: dict[str, tuple[MetricEffect, Bins, Floats]] = {}
+    for m in frame.settings.metrics:
+        plain = _metric(frame, m)
+        found[m] = plain if isinstance(plain, MetricEffect) else plain[0]
+        if not isinstance(plain, MetricEffect):
+            ready[m] = plain
+    best = contrasts([bins for _, bins, _ in ready.values()])
+    for (m, (base, _, valid)), contrast in zip(ready.items(), best, strict=True):
+        if contrast is None:
+            reason = Reason("effect_no_candidate", {"history_s": base.history_s})
+            found[m] = replace(base, reason=reason)
+        else:
+            grain = resolution[m] if m in resolution else infer_resolution(valid)
+            found[m] = _reported(base, contrast, grain, frame.scale)
+    return found
+
+
+def _metric(frame: _Frame, metric: str) -> MetricEffect | tuple[MetricEffect, Bins, Floats]:
+    """Its effect where there is nothing to measure; else what is known, its bins, its valid samples."""
     values = _values(frame.part, metric, frame.settings.targets.get(metric), frame.scale.pace)
     y = _means_of(frame.bin_of, values, frame.hist + frame.n_post, frame.min_count)
     wash = frame.scale.bins(frame.settings.settle_s)
@@ -266,11 +287,7 @@ def _metric(frame: _Frame, metric: str, resolution: float | None) -> MetricEffec
         pre_limit=frame.pre_limit,
         scale=frame.scale.pace * 1000 / frame.scale.bin_ms,
     )
-    best = contrast(bins)
-    if best is None:
-        return replace(base, reason=Reason("effect_no_candidate", {"history_s": history_s}))
-    grain = resolution if resolution is not None else infer_resolution(valid)
-    return _reported(base, best, grain, frame.scale)
+    return base, bins, valid
 
 
 def _reported(base: MetricEffect, best: Contrast, grain: float, scale: Scale) -> MetricEffect:

@@ -43,8 +43,10 @@ def runs(mask: Bools) -> list[tuple[int, int]]:
 
 
 def detrended(x: Floats) -> Floats:
-    t = np.arange(len(x)) - (len(x) - 1) / 2
-    return np.asarray(x - x.mean() - t * (t.dot(x) / t.dot(t)))
+    """Each row of `x` without its mean and slope."""
+    t = np.arange(x.shape[-1]) - (x.shape[-1] - 1) / 2
+    slope = np.vecdot(x, t) / t.dot(t)
+    return np.asarray(x - x.mean(axis=-1, keepdims=True) - t * slope[..., None])
 
 
 # ----------------------------------------------------------------------------- memory
@@ -53,33 +55,43 @@ def burg(parts: Sequence[Floats], max_order: int = MAX_AR) -> Floats:
 
     Source: Burg 1975 (several segments: the sums run over all of them); Hurvich & Tsai 1989.
     """
-    n = sum(len(p) for p in parts)
-    a = best = np.ones(1)
-    power = sum(float(p @ p) for p in parts) / max(1, n)
-    if power <= 0:
+    return burgs([p[None, :] for p in parts], 1, max_order)[0]
+
+
+def burgs(parts: Sequence[Floats], rows: int, max_order: int = MAX_AR) -> list[Floats]:
+    """`burg` of each of the `rows`. Shape: every part (rows, its length)."""
+    n = sum(p.shape[1] for p in parts)
+    best = [np.ones(1) for _ in range(rows)]
+    if not n:
         return best
-    forward, backward = [p[1:] for p in parts], [p[:-1] for p in parts]
-    lowest = n * np.log(power) + 2 * n / max(1, n - 2)
+    # the parts lie in a row; what a step brings over a border is set to nothing
+    forward = np.concatenate([p[:, 1:] for p in parts], axis=1)
+    backward = np.concatenate([p[:, :-1] for p in parts], axis=1)
+    ends = np.cumsum([p.shape[1] - 1 for p in parts])
+    power = sum((np.vecdot(p, p) for p in parts), np.zeros(rows)) / n
+    going = power > 0  # whose recursion is not over
+    a = np.ones((rows, 1))
+    lowest = n * np.log(np.where(going, power, 1.0)) + 2 * n / max(1, n - 2)
     for order in range(1, min(max_order, n // 10) + 1):
-        across = within = 0.0
-        for f, b in zip(forward, backward, strict=True):
-            across += float(f.dot(b))
-            within += float(f.dot(f)) + float(b.dot(b))
-        if within <= 0:
+        within = np.vecdot(forward, forward) + np.vecdot(backward, backward)
+        going &= within > 0
+        if not going.any():
             break
-        k = -2 * across / within
-        longer = np.zeros(order + 1)
-        longer[:order] = a
-        a = longer + k * longer[::-1]
-        power *= 1 - k * k
-        if power <= 0:
-            break
+        k = -2 * np.vecdot(forward, backward) / np.where(going, within, 1.0)
+        longer = np.zeros((rows, order + 1))
+        longer[:, :order] = a
+        a = longer + k[:, None] * longer[:, ::-1]
+        power = power * (1 - k * k)
+        going &= power > 0
         parameters = order + 1
-        score = n * np.log(power) + 2 * parameters * n / (n - parameters - 1)
-        if score < lowest:
-            lowest, best = score, a
-        pairs = [(f[1:] + k * b[1:], b[:-1] + k * f[:-1]) for f, b in zip(forward, backward, strict=True)]
-        forward, backward = [f for f, _ in pairs], [b for _, b in pairs]
+        score = n * np.log(np.where(going, power, 1.0)) + 2 * parameters * n / (n - parameters - 1)
+        for i in np.flatnonzero(going & (score < lowest)):
+            lowest[i], best[i] = score[i], a[i]
+        turn = k[:, None]
+        ahead, behind = forward + turn * backward, backward + turn * forward
+        forward[:, :-1], backward = ahead[:, 1:], behind
+        forward[:, ends - 1] = 0.0
+        backward[:, ends - order] = 0.0
     return best
 
 
@@ -133,21 +145,63 @@ def gls_weights(pre: int, post: int, tau: float, poly: Floats, live: Bools, *, l
     n = last - first
     if n <= q + 2:
         return None
+    column = step_response(pre, post, tau)[first:last]
+    dead = np.flatnonzero(~live[first:last])
+    a, m = (int(dead[0]), len(dead)) if len(dead) else (0, 0)
+    if m and dead[-1] == a + m - 1 and q <= a <= n - q - m:
+        row = _gap_row(np.convolve(column, poly, "valid"), poly, a, m, level=level)
+        spread = None if row is None else np.convolve(row, poly[::-1])
+    else:
+        spread = _holes_row(column, poly, dead, level=level)
+    if spread is None:
+        return None
+    w = np.zeros(pre + post)
+    w[first:last] = spread
+    w[~live] = 0.0
+    return w
+
+
+def _holes_row(column: Floats, poly: Floats, dead: NDArray[np.int64], *, level: bool) -> Floats | None:
+    """The weights where bins are missing here and there."""
+    q, n = len(poly) - 1, len(column)
     whiten = np.zeros((n - q, n))
     sliding_window_view(whiten.ravel(), q + 1, writeable=True)[:: n + 1][: n - q] = poly[::-1]
-    dead = np.flatnonzero(~live[first:last])
     columns = [whiten[:, dead]]
     if level:
         columns.append(whiten.sum(axis=1, keepdims=True))
-    step = whiten @ step_response(pre, post, tau)[first:last]
     others = np.column_stack(columns)
     norms = np.sqrt((others * others).sum(axis=0))
     if norms.size and norms.min() <= 0:
         return None
-    row = _coefficient_row(step, others / norms)
-    if row is None:
-        return None
-    w = np.zeros(pre + post)
-    w[first:last] = row @ whiten
-    w[~live] = 0.0
-    return w
+    row = _coefficient_row(whiten @ column, others / norms)
+    return None if row is None else row @ whiten
+
+
+def _gap_row(step: Floats, poly: Floats, a: int, m: int, *, level: bool) -> Floats | None:
+    """The row of the whitened `step` where only bins a..a+m-1 are missing: what they touch is projected.
+
+    The same least squares as `_coefficient_row`: dummies first, then the level that they leave.
+    """
+    basis = _gap_basis(poly.tobytes(), m)
+    part = slice(a - len(poly) + 1, a + m)
+    row = step.copy()
+    row[part] -= basis @ (step[part] @ basis)
+    if level:
+        rest = np.ones(len(step))
+        rest[part] -= basis @ basis.sum(axis=0)
+        power = rest.dot(rest)
+        if poly.sum() == 0 or power <= 1e-20 * len(step):
+            return None
+        row -= rest * (rest.dot(row) / power)
+    norm = float(row.dot(step))
+    return row / norm if norm > 1e-12 * float(step.dot(step)) else None
+
+
+@lru_cache(maxsize=64)
+def _gap_basis(poly: bytes, m: int) -> Floats:
+    """An orthonormal basis of what `m` dummies in a row leave behind the AR polynomial's whitening."""
+    a = np.frombuffer(poly)
+    band = np.zeros((m + len(a) - 1, m))
+    for j in range(m):
+        band[j : j + len(a), j] = a
+    return np.asarray(np.linalg.qr(band)[0])

@@ -9,8 +9,8 @@ from scipy.linalg import toeplitz
 from scipy.signal import lfilter
 from scipy.special import stdtrit
 
-from selftune.contrast import CANDIDATES, ODDS_MOST, Bins, Candidate, contrast, effective_count
-from selftune.weights import burg, fill_short, gls_weights, ols_weights, runs, step_response
+from selftune.contrast import CANDIDATES, ODDS_MOST, Bins, Candidate, contrast, contrasts, effective_count
+from selftune.weights import burg, burgs, fill_short, gls_weights, ols_weights, runs, step_response
 
 Floats = NDArray[np.float64]
 WASH, TAU = 20, 8.0
@@ -122,6 +122,26 @@ def test_steps_of_any_sign_are_found_where_noise_is_small() -> None:
         assert found is not None
         assert found.delta == pytest.approx(step, abs=0.05)
         assert found.odds() == ODDS_MOST
+
+
+def test_metrics_measured_together_are_as_if_alone() -> None:
+    """Also where one has holes of its own, one never moves in the past, and one has no past at all."""
+    rng = np.random.default_rng(8)
+    rows = [ar1(rng, phi, 690) for phi in (0.0, 0.7, 0.95)]
+    holes, still, none = rows[0].copy(), rows[1].copy(), np.full(690, np.nan)
+    holes[[40, 41, 300, 640]], still[:600] = np.nan, 0.25
+    together = contrasts([bins(y) for y in (*rows, holes, still, none)])
+    assert together == [contrast(bins(y)) for y in (*rows, holes, still, none)]
+    assert [c is None for c in together] == [False] * 5 + [True]
+
+
+def test_many_processes_are_fitted_as_if_alone() -> None:
+    rng = np.random.default_rng(9)
+    parts = [np.stack([ar1(rng, phi, n) for phi in (0.0, 0.6, 0.9)]) for n in (200, 90)]
+    parts[0][0], parts[1][0] = 0.0, 0.0  # nothing to fit in the first
+    for k, poly in enumerate(burgs(parts, 3)):
+        assert poly == pytest.approx(burg([p[k] for p in parts]), rel=1e-12)
+    assert [len(p) for p in burgs([], 2)] == [1, 1]
 
 
 def test_too_little_room_for_placebos_is_no_contrast() -> None:
