@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from math import isfinite, nan
 
 import numpy as np
 from scipy.special import ndtr, roots_hermitenorm
@@ -64,11 +65,28 @@ def adaptive(state: PolicyState) -> tuple[Proposal, ...] | Hold:
 def observed(state: PolicyState) -> tuple[QuietWindow, ...]:
     """The last windows that teach something, oldest first; the present one if nothing overlaps it."""
     modelled = _metrics(state)
-    whole = [w for w in state.quiet if all(_teaches(w.stats.get(m)) for m in modelled)]
+    whole = _latest(state.quiet, modelled)
     now = _present(state, modelled)
     if now is not None and (not whole or now.start_ms >= whole[-1].end_ms):
         whole.append(now)
     return tuple(condensed(whole)[-KEPT:])
+
+
+def _latest(quiet: Sequence[QuietWindow], modelled: Sequence[str]) -> list[QuietWindow]:
+    """The newest windows that teach something, oldest first: enough of them, from where a rest began."""
+    found: list[QuietWindow] = []
+    left, run = KEPT, 0
+    for w in reversed(quiet):
+        if not all(_teaches(w.stats.get(m)) for m in modelled):
+            continue
+        if found and (w.regime != found[-1].regime or w.values != found[-1].values):
+            left -= run // BLOCK + run % BLOCK  # at least so many are left of it when condensed
+            run = 0
+            if left <= 0:
+                break
+        found.append(w)
+        run += 1
+    return found[::-1]
 
 
 def condensed(windows: Sequence[QuietWindow]) -> list[QuietWindow]:
@@ -111,7 +129,7 @@ def _teaches(stat: WindowStat | None) -> bool:
 
 
 def _se(stat: WindowStat) -> float:
-    return stat.se if stat.se is not None and np.isfinite(stat.se) else np.nan
+    return stat.se if stat.se is not None and isfinite(stat.se) else nan
 
 
 def _present(state: PolicyState, modelled: Sequence[str]) -> QuietWindow | None:
@@ -177,10 +195,15 @@ class Choice:
             t=np.array([((w.start_ms + w.end_ms) / 2 - start) / cycle_ms for w in self.seen]),
             span=np.array([(w.end_ms - w.start_ms) / cycle_ms for w in self.seen]),
             segment=np.cumsum(np.diff([w.regime for w in self.seen], prepend=self.seen[0].regime) != 0),
-            y=np.array([[w.stats[m].mean for m in self.metrics] for w in self.seen], dtype=float) / self.unit,
+            y=self.means / self.unit,
             sd=self.errors / self.unit,
         )  # fmt: skip
         return learn(windows, self.prior_slopes)
+
+    @cached_property
+    def means(self) -> Floats:
+        """Shape: (windows, metrics)."""
+        return np.array([[w.stats[m].mean for m in self.metrics] for w in self.seen], dtype=float)
 
     @cached_property
     def errors(self) -> Floats:
@@ -203,7 +226,11 @@ class Choice:
     @cached_property
     def seen_x(self) -> Floats:
         """Scaled rule values of each window. Shape: (windows, rules)."""
-        return np.array([self.scaled({**self.state.values, **w.values}) for w in self.seen])
+        known: dict[int, Floats] = {}  # windows of one rest share their values
+        for w in self.seen:
+            if id(w.values) not in known:
+                known[id(w.values)] = self.scaled({**self.state.values, **w.values})
+        return np.array([known[id(w.values)] for w in self.seen])
 
     @cached_property
     def prior_slopes(self) -> Floats:
@@ -263,19 +290,23 @@ class Choice:
     @cached_property
     def fallen(self) -> float:
         """How far the score lies below its best of this segment, beyond what chance and a try explain."""
-        s = self.state.settings
-        here = self.model.windows.segment == self.model.now[1]
-        scores = [
-            objective_score(s, {m: w.stats[m].mean for m in self.metrics})
-            for w, mine in zip(self.seen, here, strict=True)
-            if mine
-        ]
-        known = [x for x in scores if x is not None]
+        known = self._scores[self.model.windows.segment == self.model.now[1]]
         if len(known) < 3:
             return 0.0
         runs = np.convolve(known, np.ones(3) / 3, mode="valid")
         e, _ = self.score(self.here[None, :])
         return max(0.0, float(runs.max() - e[0]) - FALL_FREE)
+
+    @cached_property
+    def _scores(self) -> Floats:
+        """The score of what was seen in each window."""
+        s, total = self.state.settings, 0.0
+        score = np.zeros(len(self.seen))
+        for m, mean in zip(weighted(s), self.means.T, strict=False):
+            target = s.targets[m]
+            score += s.weights[m] * _attained(target.max, target.min, target.scale, mean)
+            total += s.weights[m]
+        return score / total
 
     def worth(self, x: Floats) -> Floats:
         """Optimistic score less the cost of the way there; -inf where a hard limit may break."""

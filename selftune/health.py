@@ -22,6 +22,7 @@ AHEAD_MS = 2000  # a row stamped further in the future than this is a clock faul
 FROZEN_S = 10.0
 FROZEN_RUNS = 5.0  # times the longest usual run
 USUAL = 0.95  # share of all runs that are "usual": one old freeze must not excuse the next
+APART = 8  # samples between those that are compared first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,8 @@ def frozen_mask(series: Series, metric: str, target: Target | None, pace: float 
     if len(valid) < 3:
         return mask
     whole = len(valid) == len(values)
+    if whole and not _may_rest(series.ts_ms, values, FROZEN_S * pace):
+        return mask
     found = runs_of(*((series.ts_ms, values) if whole else (series.ts_ms[valid], values[valid])))
     if len(found.first) == 1:
         return mask  # constant throughout is a state of its own
@@ -99,6 +102,18 @@ def frozen_mask(series: Series, metric: str, target: Target | None, pace: float 
         if float(found.value[i]) not in ends and _others_move(series, metric, int(a), int(b)):
             mask[a + 1 : b + 1] = True
     return mask
+
+
+def _may_rest(ts_ms: Int64s, values: Floats, seconds: float) -> bool:
+    """False only where no stretch of equal values is longer: one of every few samples says so already.
+
+    Where these are at most a fifth of `seconds` apart, a longer stretch has five of them in a row.
+    """
+    ts, some = np.append(ts_ms[::APART], ts_ms[-1]), values[::APART]
+    if 5 * int((ts[1:] - ts[:-1]).max()) > seconds * 1000:
+        return True
+    same = some[1:] == some[:-1]
+    return bool((same[3:] & same[2:-1] & same[1:-2] & same[:-3]).any())
 
 
 def _others_move(series: Series, metric: str, first: int, last: int) -> bool:

@@ -7,7 +7,7 @@ Source: effects.md (states), loop.md (pace and data, drift over the gap).
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, isnan
 
@@ -182,17 +182,20 @@ def quiet_of(
         return Quiet()
     tiles = tiles_of(grid, settings.metrics, np.array(starts, np.int64), k)
     same = known.same(tiles, settings.metrics) if known is not None else {}
-    timeline, values = _Timeline(events, settings), {}
+    timeline = _Timeline(events, settings)
+    values: dict[int, dict[str, float]] = {}
+    held: Mapping[str, float] | None = None
     regimes = sorted(regimes_ms)
     windows: list[QuietWindow] = []
     kept = np.flatnonzero(np.isfinite(tiles.mean).any(axis=1))
     for i in kept.tolist():
         start, begin = starts[i], begins[i]
         if begin not in values:
-            values[begin] = timeline.at(begin)
+            values[begin], held = timeline.at(begin), None
         regime, old = bisect_right(regimes, start), same.get(i)
-        if old is not None and old.regime == regime and old.values == values[begin]:
+        if old is not None and old.regime == regime and (old.values is held or old.values == values[begin]):
             windows.append(old)
+            held = old.values  # windows of one stretch share them: they are compared once
         else:
             stats = tiles.stats(i, settings.metrics)
             windows.append(

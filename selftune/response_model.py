@@ -8,6 +8,7 @@ Source: policy.md (model, outliers and jumps); Rasmussen & Williams, Gaussian Pr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -87,31 +88,63 @@ class Trials:
         self._wander: dict[float, Floats] = {}
         self._known: dict[tuple[int, float, float], tuple[float, Floats]] = {}
 
-    def covariance(self, k: int, amplitude: float, wander: float, *, room: int = 0) -> Floats:
-        """The covariance of one metric's windows; `room` rows and columns more, not filled."""
+    def covariance(self, k: int, amplitude: float, wander: float) -> Floats:
+        """The covariance of one metric's windows."""
+        n = len(self.windows.x)
+        cov = np.empty((n, n))
+        self._fill(cov, k, amplitude, wander)
+        return cov
+
+    def _fill(self, out: Floats, k: int, amplitude: float, wander: float) -> None:
+        """Write the covariance of one metric's windows into the first rows and columns of `out`."""
         n = len(self.windows.x)
         if amplitude not in self._steady:
             self._steady[amplitude] = amplitude**2 * self.both.response + self.both.level
         if wander not in self._wander:
             self._wander[wander] = wander**2 * self.both.wander
-        cov = np.empty((n + room, n + room))
-        np.add(self._steady[amplitude], self._wander[wander], out=cov[:n, :n])
-        cov.ravel()[: n * (n + room) : n + room + 1] += self._noise[k]
-        return cov
+        np.add(self._steady[amplitude], self._wander[wander], out=out[:n, :n])
+        diagonal = np.arange(n)
+        out[diagonal, diagonal] += self._noise[k]
 
     def at(self, k: int, amplitude: float, wander: float) -> tuple[float, Floats]:
         """(log evidence, one-step-ahead z) of one metric under these amplitudes."""
         key = k, amplitude, wander
         if key not in self._known:
-            n, rest = len(self.windows.x), self.rest[k]
-            bordered = self.covariance(k, amplitude, wander, room=1)
-            bordered[n, :n] = bordered[:n, n] = rest  # its factor's last row is that of `cov` solved for it
-            bordered[n, n] = 1.0 + rest @ rest / FLOOR**2
-            factor = np.asarray(np.linalg.cholesky(bordered), dtype=float)
-            z: Floats = factor[n, :n].copy()
-            doubt = (np.log(amplitude) ** 2 + np.log(wander) ** 2) / (2 * DOUBT**2)
-            self._known[key] = float(-0.5 * z @ z - np.log(np.diag(factor)[:n]).sum() - doubt), z
+            self.work_out([key])
         return self._known[key]
+
+    def work_out(self, keys: Sequence[tuple[int, float, float]]) -> None:
+        """Answer `at` for many (metric, amplitude, wander) in one go."""
+        new = [key for key in keys if key not in self._known]
+        if not new:
+            return
+        n = len(self.windows.x)
+        bordered = np.empty((len(new), n + 1, n + 1))
+        for key, cov in zip(new, bordered, strict=True):
+            self._border(cov, key, [self.rest[key[0]]])
+        factor = np.linalg.cholesky(bordered)
+        logs = np.log(np.diagonal(factor, axis1=1, axis2=2)[:, :n]).sum(axis=1)
+        for (k, amplitude, wander), rows, log in zip(new, factor, logs, strict=True):
+            z: Floats = rows[n, :n].copy()
+            doubt = (np.log(amplitude) ** 2 + np.log(wander) ** 2) / (2 * DOUBT**2)
+            self._known[k, amplitude, wander] = float(-0.5 * z @ z - log - doubt), z
+
+    def solved(self, keys: Sequence[tuple[int, float, float]], cross: Sequence[Floats]) -> list[Floats]:
+        """For each key the rest and its `cross`, both solved for the covariance's factor. Shape: (2, n)."""
+        n = len(self.windows.x)
+        bordered = np.empty((len(keys), n + 2, n + 2))
+        for key, cov, other in zip(keys, bordered, cross, strict=True):
+            self._border(cov, key, [self.rest[key[0]], other])
+        return [rows[n:, :n] for rows in np.linalg.cholesky(bordered)]
+
+    def _border(self, out: Floats, key: tuple[int, float, float], rows: Sequence[Floats]) -> None:
+        """A covariance with a border: the last rows of its factor are `rows`, solved for the factor."""
+        n = len(self.windows.x)
+        self._fill(out, *key)
+        out[n:, n:] = 0.0
+        for i, row in enumerate(rows, n):
+            out[i, :n] = out[:n, i] = row
+            out[i, i] = 1.0 + len(rows) * (row @ row) / FLOOR**2  # large enough, whatever they have in common
 
     def again(self, windows: Windows) -> Trials:
         """Those of the same windows with other errors, or at other values."""
@@ -127,16 +160,31 @@ class Trials:
 
 @dataclass(frozen=True)
 class Fit:
-    """One metric's process, factored: what a prediction needs."""
+    """One metric's process: what a prediction needs, worked out when one is asked for."""
 
-    slopes: Floats
-    base: float
+    trials: Trials
+    metric: int
     amplitude: float
     wander: float
-    inverse: Floats  # of the covariance of the windows
-    weights: Floats
     residual_z: Floats  # one-step-ahead, in the order of the windows
     evidence: float  # log marginal likelihood and prior of amplitude and wander
+
+    @property
+    def slopes(self) -> Floats:
+        return np.asarray(self.trials.slopes[self.metric])
+
+    @property
+    def base(self) -> float:
+        return float(self.trials.windows.y[0, self.metric])
+
+    @cached_property
+    def inverse(self) -> Floats:
+        """Of the covariance of the windows."""
+        return np.asarray(np.linalg.inv(self.trials.covariance(self.metric, self.amplitude, self.wander)))
+
+    @cached_property
+    def weights(self) -> Floats:
+        return np.asarray(self.inverse @ self.trials.rest[self.metric])
 
 
 class Model:
@@ -144,7 +192,7 @@ class Model:
 
     def __init__(self, trials: Trials) -> None:
         self.trials, self.windows = trials, trials.windows
-        self.fits = tuple(_fit_one(trials, k) for k in range(len(trials.rest)))
+        self.fits = _fits(trials)
 
     @cached_property
     def now(self) -> tuple[float, int]:
@@ -180,19 +228,22 @@ class Model:
         x = there[None, :]
         cross = shapes(x, np.full(1, t), np.full(1, g), w.x, w.t, w.segment, w.here).response[0]
         own = float(spread_at(x, w.here)[0])
-        found = [self._change(k, there, cross, own) for k in range(len(self.fits))]
+        keys = [(k, a, f.wander) for k, f in enumerate(self.fits) for a in STRENGTHS]
+        solved = iter(self.trials.solved(keys, [a**2 * cross for _, a, _ in keys]))
+        self.trials.work_out(keys)
+        found = [
+            self._change(k, there, own, [next(solved) for _ in STRENGTHS]) for k in range(len(self.fits))
+        ]
         return np.array([f[0] for f in found]), np.array([f[1] for f in found])
 
-    def _change(self, k: int, there: Floats, cross: Floats, own: float) -> tuple[float, float]:
+    def _change(self, k: int, there: Floats, own: float, solved: Sequence[Floats]) -> tuple[float, float]:
         """(mean, sd) of one metric's change over all strengths. Levels cancel: responses count from here."""
-        w, f, rest = self.windows, self.fits[k], self.trials.rest[k]
+        f = self.fits[k]
         evidence, mean, var = [], [], []
-        for amplitude in STRENGTHS:
+        for amplitude, (rest, cross) in zip(STRENGTHS, solved, strict=True):
             evidence.append(self.trials.evidence(k, amplitude, f.wander))
-            cov = self.trials.covariance(k, amplitude, f.wander)
-            known = np.linalg.solve(cov, np.stack([rest, amplitude**2 * cross], axis=1))
-            mean.append(float((there - w.here) @ f.slopes + amplitude**2 * cross @ known[:, 0]))
-            var.append(max(float(amplitude**2 * (own - cross @ known[:, 1])), 1e-12))
+            mean.append(float((there - self.windows.here) @ f.slopes + cross @ rest))
+            var.append(max(float(amplitude**2 * own - cross @ cross), 1e-12))
         share = np.exp(np.array(evidence) - max(evidence))
         share /= share.sum()
         middle = float(share @ mean)
@@ -221,6 +272,7 @@ def _settled(model: Model) -> Model:
     best, most = None, sum(f.evidence for f in model.fits)
     for i, lag in enumerate(LAGS):
         trials = model.trials.again(replace(w, x=lagged(w, lag)))
+        trials.work_out([(k, f.amplitude, f.wander) for k, f in enumerate(model.fits)])
         total = sum(trials.evidence(k, f.amplitude, f.wander) for k, f in enumerate(model.fits))
         if total - LAG_DOUBT * (i + 1) > most:
             best, most = trials, total - LAG_DOUBT * (i + 1)
@@ -254,15 +306,22 @@ def _covariances(w: Windows) -> Shapes:
     return shapes(w.x, w.t, w.segment, w.x, w.t, w.segment, w.here)
 
 
-def _fit_one(trials: Trials, k: int) -> Fit:
-    wander = max(WANDERS, key=lambda v: trials.evidence(k, 1.0, v))
-    amplitude = max(AMPLITUDES, key=lambda a: trials.evidence(k, a, wander))
-    if amplitude > 1.0 and wander > 1.0:
-        wander = max(WANDERS, key=lambda v: trials.evidence(k, amplitude, v))
-    total, z = trials.at(k, amplitude, wander)
-    inverse: Floats = np.asarray(np.linalg.inv(trials.covariance(k, amplitude, wander)), dtype=float)
-    base = float(trials.windows.y[0, k])
-    return Fit(trials.slopes[k], base, amplitude, wander, inverse, inverse @ trials.rest[k], z, total)
+def _fits(trials: Trials) -> tuple[Fit, ...]:
+    """Every metric's best amplitudes; what can be asked of all of them at once is."""
+    metrics = range(len(trials.rest))
+    trials.work_out([(k, 1.0, v) for k in metrics for v in WANDERS])
+    wanders = [max(WANDERS, key=lambda v: trials.evidence(k, 1.0, v)) for k in metrics]
+    trials.work_out([(k, a, wanders[k]) for k in metrics for a in AMPLITUDES])
+    amplitudes = [max(AMPLITUDES, key=lambda a: trials.evidence(k, a, wanders[k])) for k in metrics]
+    again = [k for k in metrics if amplitudes[k] > 1.0 and wanders[k] > 1.0]
+    trials.work_out([(k, amplitudes[k], v) for k in again for v in WANDERS])
+    for k in again:
+        wanders[k] = max(WANDERS, key=lambda v: trials.evidence(k, amplitudes[k], v))
+    found = []
+    for k, amplitude, wander in zip(metrics, amplitudes, wanders, strict=True):
+        total, z = trials.at(k, amplitude, wander)
+        found.append(Fit(trials, k, amplitude, wander, z, total))
+    return tuple(found)
 
 
 def _despiked(model: Model) -> Model:
@@ -341,6 +400,16 @@ def shapes(x: Floats, t: Floats, g: Ints, x2: Floats, t2: Floats, g2: Ints, here
 
 def _raw_response(x: Floats, x2: Floats, here: Floats) -> Floats:
     """Covariance of the responses at two sets of values, whatever their age."""
+    if x is x2 and len(x) > 1:
+        moved = np.any(x[1:] != x[:-1], axis=1)
+        if 2 * np.count_nonzero(moved) < len(x):  # windows at equal values in a row are worked out once
+            run = np.concatenate(([0], np.cumsum(moved)))
+            first = x[np.concatenate(([True], moved))]
+            return np.asarray(_raw_response_at(first, first, here)[run[:, None], run])
+    return _raw_response_at(x, x2, here)
+
+
+def _raw_response_at(x: Floats, x2: Floats, here: Floats) -> Floats:
     centre = here[None, :]
     return np.asarray(
         _raw(x, x2) - _raw(x, centre) - _raw(centre, x2) + _raw(centre, centre)

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from selftune.adaptive import (
     ACT_GAIN,
     BLOCK,
     FRESH,
+    KEPT,
     P_EMERGENCY,
     P_HARD,
     SIZES,
@@ -240,3 +242,18 @@ def test_points_are_spread_over_the_whole_cube() -> None:
         assert x.shape == (192, d)
         assert x.min() >= 0 and x.max() <= 1
         assert abs(x.mean() - 0.5) < 0.03
+
+
+def test_only_the_newest_windows_are_gone_through_and_none_is_lost_by_it() -> None:
+    """From where a rest began: how long rests are made short is the same as of all windows."""
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        stays = rng.integers(1, 40, 40)
+        points = [(float(p), 0.5, 0.3) for p in rng.random(40)]
+        everything = tuple(
+            replace(w, start_ms=i, end_ms=i + 1)
+            for i, w in enumerate(w for p, n in zip(points, stays, strict=True) for w in past(p, stay=int(n)))
+        )
+        st = state(everything)
+        now = observed(st)[-1]
+        assert observed(st) == tuple(condensed([*everything, now])[-KEPT:])

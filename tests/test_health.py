@@ -124,6 +124,23 @@ def test_frozen_after_ten_seconds(seconds: float, frozen: bool) -> None:
         assert fresh >= seconds - 0.3
 
 
+def test_a_freeze_is_seen_wherever_it_begins_and_however_the_samples_lie() -> None:
+    """A quick look at a few samples rules most of them out: it never rules out one that is there."""
+    rng = np.random.default_rng(7)
+    for _ in range(300):
+        s = stream(60 + 30 * rng.random(), seed=int(rng.integers(1_000_000)))
+        ts = s.ts_ms + rng.integers(-80, 80, len(s)).cumsum() * int(rng.integers(2))
+        first, n = int(rng.integers(len(s) - 60)), int(rng.integers(40, 60))
+        values = s.values["risk_band"].copy()
+        values[first : first + n] = values[first]
+        found = having(dataclasses.replace(s, ts_ms=np.sort(ts)), "risk_band", values)
+        lasts = (found.ts_ms[first + n - 1] - found.ts_ms[first]) / 1000
+        same = values[first - 1] == values[first] or values[min(first + n, len(s) - 1)] == values[first]
+        ends = values[first] in (values.min(), values.max())
+        if not same and not ends:
+            assert frozen_mask(found, "risk_band", None).any() == (lasts > 10.0)
+
+
 @pytest.mark.parametrize("end", [0.0, 1.0])
 def test_at_an_end_of_its_range_a_metric_rests(end: float) -> None:
     assert health(freeze(60, end)).frozen == ()
