@@ -26,7 +26,7 @@ from selftune.chart_kit import (
     span_text,
     wall_times,
 )
-from selftune.chart_parts import Span, blind_layer, finish, span_layer, time_axis, window_columns
+from selftune.chart_parts import Span, blind_layer, finish, span_layer, time_axis, window_columns, zero_ticks
 
 MOST_CURVES = 5
 ROW_HEIGHT = 44
@@ -176,7 +176,6 @@ def gain_rows(rows: Sequence[GainRow], *, look: Look, say: Say) -> ChartView:
                 **{k: [_points(getattr(r.gain, k, None)) for r in rows] for k in ("mean", "lo", "hi")},
                 "text": [f"{r.name} · {text}" for r, text in zip(rows, figures, strict=True)],
             },
-            "zero": {"zero": [0.0] if rows else []},
         },
         alt=say("backtest.chart_rows_alt", best=best, n=len(rows)),
         sentence=say("backtest.chart_rows"),
@@ -206,7 +205,7 @@ def _rows_spec(look: Look, names: Places, title: str) -> JsonDict:
     shape = _named(names, CATEGORY_SHAPES, "shape", legend=None)
     words = rows.encode(x=alt.value(2), y=y, text="text:N")
     chart = alt.layer(
-        alt.Chart(alt.NamedData("zero")).mark_rule(color=c.text, strokeDash=[6, 4]).encode(x="zero:Q"),
+        zero_ticks(rows, y, c.text),
         rows.mark_rule(strokeWidth=3, yOffset=10).encode(
             x=alt.X("lo:Q", title=title), x2="hi:Q", y=y, color=ink
         ),

@@ -29,7 +29,7 @@ from selftune.chart_kit import (
     span_text,
     wall_times,
 )
-from selftune.chart_parts import Span, finish, quoted, span_layer, time_axis, window_columns
+from selftune.chart_parts import Span, finish, quoted, span_layer, time_axis, window_columns, zero_ticks
 from selftune.domain import Rule
 
 ROW_HEIGHT = 38
@@ -86,7 +86,6 @@ def forest(rows: Sequence[EffectRow], *, look: Look, say: Say) -> ChartView:
             "rows": data,
             "heads": heads,
             "frame": {"x": [-1.2, 1.6] if rows else []},
-            "zero": _at("zero", 0.0, rows),
             "good": _at("good", 1.0, rows),
         },
         alt=say("chart.forest_alt", n=len(rows)),
@@ -163,7 +162,7 @@ def _forest_spec(look: Look, words: tuple[str, ...], axis: str, good: str) -> Js
         alt.Chart(alt.NamedData("frame")).mark_point(opacity=0).encode(x=alt.X("x:Q", axis=x_axis)),
         shaded,
         name,
-        alt.Chart(alt.NamedData("zero")).mark_rule(color=c.muted).encode(x="zero:Q"),
+        zero_ticks(rows, y, c.muted),
         rows.mark_rule(strokeWidth=2.5, yOffset=9).encode(x="lo:Q", x2="hi:Q", y=y, color=colour),
         rows.mark_point(size=110, strokeWidth=2.2, opacity=1, yOffset=9).encode(
             x="x:Q",
