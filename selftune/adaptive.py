@@ -19,6 +19,7 @@ from scipy.special import ndtr, roots_hermitenorm
 
 from selftune.domain import Hold, Proposal, Reason, Rule, WindowStat
 from selftune.gaps import QuietWindow
+from selftune.limits import hard_window_s
 from selftune.objective import attainment, objective_score, weighted
 from selftune.policy_state import SEED_LEVER, PolicyState
 from selftune.response_model import UNIT, Floats, Model, Windows, learn
@@ -218,6 +219,22 @@ class Choice:
         return np.asarray(np.maximum(se, 0.5 * np.median(se, axis=0)))  # nine batches may agree by luck
 
     @cached_property
+    def swing(self) -> Floats:
+        """How far the short mean that breaks a hard limit swings about what is learned: sd, in model units.
+
+        0 until one was broken: a margin that nothing asked for only costs. Where chance takes a short mean
+        past the limit now and then is no place to rest, for the guard acts on each. From the errors of the
+        window means, which hold the noise of their batches. Shape: (metrics,).
+        """
+        if not self.state.broke:
+            return np.zeros(len(self.metrics))
+        errors = np.array([[_se(w.stats[m]) for m in self.metrics] for w in self.seen])
+        length_s = np.array([(w.end_ms - w.start_ms) / 1000 for w in self.seen])
+        short = errors**2 * (length_s / hard_window_s(self.state.settings))[:, None]
+        usual = [float(np.median(x[np.isfinite(x)])) if np.isfinite(x).any() else 0.0 for x in short.T]
+        return np.asarray(np.sqrt(usual) / self.unit)
+
+    @cached_property
     def trust(self) -> Floats:
         """The `weight` of each rule beside the largest: how much its stated direction counts."""
         weights = np.array([max(0.0, r.weight) for r in self.rules])
@@ -276,10 +293,11 @@ class Choice:
                 continue
             k = self.metrics.index(m)
             margin, unit = HARD_MARGIN * s.targets[m].scale, self.unit[k]
+            wide = np.hypot(sd[:, k], self.swing[k])
             if limit.max is not None:
-                worst = np.maximum(worst, ndtr((mean[:, k] - (limit.max - margin) / unit) / sd[:, k]))
+                worst = np.maximum(worst, ndtr((mean[:, k] - (limit.max - margin) / unit) / wide))
             if limit.min is not None:
-                worst = np.maximum(worst, ndtr(((limit.min + margin) / unit - mean[:, k]) / sd[:, k]))
+                worst = np.maximum(worst, ndtr(((limit.min + margin) / unit - mean[:, k]) / wide))
         return worst
 
     @cached_property

@@ -113,6 +113,7 @@ def policy_state(p: Picture, only: str | None = None) -> PolicyState:
         room={**loan_room(p.situation), **still},
         lessons=p.lessons,
         quiet=p.taught,
+        broke=p.broke,
     )
 
 

@@ -88,9 +88,13 @@ def _inside_s(series: Series, settings: Settings, metric: str, limit: Limit, now
     return float(now_ms - int(ends[bad[0]])) / 1000
 
 
+def hard_window_s(settings: Settings) -> float:
+    """How long the mean is that breaks a hard limit. Units: seconds of this root."""
+    return max(HARD_WINDOW_S * pace_of(settings), HARD_MIN_SAMPLES / settings.rate_hz)
+
+
 def _hard_window_ms(settings: Settings) -> int:
-    seconds = max(HARD_WINDOW_S * pace_of(settings), HARD_MIN_SAMPLES / settings.rate_hz)
-    return round(seconds * 1000)
+    return round(hard_window_s(settings) * 1000)
 
 
 def _ulps(edge: float) -> float:

@@ -36,7 +36,7 @@ from selftune.mode import ModeState, effective_mode
 from selftune.objective import attainment, objective_score
 from selftune.plan import Snapshot
 from selftune.policy_state import Evidence, Lesson
-from selftune.quiet import FULL_PACE, Quiet, brief_windows, quiet_history_s, quiet_of
+from selftune.quiet import FULL_PACE, LOOK_BACK_S, Quiet, brief_windows, quiet_history_s, quiet_of
 from selftune.seen import Seen
 
 BLIND_WINDOWS = 3  # loop.md: an open change waits 3 R of blind time
@@ -247,6 +247,12 @@ class Picture:
             ),
         )
         return tuple(sorted((*self.quiet, *brief), key=lambda w: w.start_ms)) if brief else self.quiet
+
+    @property
+    def broke(self) -> bool:
+        """Whether a hard limit was broken within the time whose windows are remembered."""
+        last = self.life.last_hard_at_ms
+        return last is not None and self.snap.clock_ms - last < LOOK_BACK_S * 1000
 
     @cached_property
     def seen(self) -> Seen:

@@ -49,6 +49,7 @@ class PolicyState:
     """All that a policy may know. `blocked`: rules that no step may move now, and why.
 
     `quiet`: windows of the past in which nothing was touched, oldest first; a change may have cut some short.
+    `broke`: whether a hard limit was broken within the time that is remembered.
     `room` is how far (in the rule's unit) a loan lets a rule go from its value at arming.
     """
 
@@ -62,6 +63,7 @@ class PolicyState:
     room: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     lessons: Sequence[Lesson] = ()
     quiet: Sequence[QuietWindow] = ()
+    broke: bool = False
 
     def new_value(self, rule: Rule, step: float) -> float:
         """The value after `step`, rounded to the resolution and clipped to bounds and loan."""

@@ -165,6 +165,29 @@ def test_past_a_hard_limit_it_moves_away_first_of_all() -> None:
     assert codes(idea)[0] == "why.hard_near"
 
 
+def test_after_a_breach_it_keeps_off_where_chance_takes_a_short_mean_past_the_limit() -> None:
+    """Window means known to .01 swing by .021 over 20 s: the guard would act with the mean well inside."""
+    quiet = tuple(
+        replace(w, stats={"m": replace(w.stats["m"], se=0.01)})
+        for w in past((0.5, 0.5, 0.30), (0.6, 0.5, 0.33), (0.7, 0.5, 0.36), stay=6)
+    )
+    at = {"a": 0.5, "b": 0.5}
+    calm, broke = (Choice(state(quiet, 0.30, at, limited(0.40), broke=b), quiet) for b in (False, True))
+    assert not calm.swing.any()
+    assert float(broke.swing[0] * broke.unit[0]) == pytest.approx(0.01 * (90 / 20) ** 0.5)
+    there = calm.scaled({"a": 0.7, "b": 0.5})[None, :]
+    assert calm.p_hard(there)[0] < P_HARD < broke.p_hard(there)[0]
+    here = broke.here[None, :]
+    assert broke.p_hard(here)[0] < P_HARD, "further inside nothing is in its way"
+
+
+def test_errors_that_were_not_measured_make_no_margin() -> None:
+    quiet = tuple(
+        replace(w, stats={"m": replace(w.stats["m"], se=None)}) for w in past((0.5, 0.5, 0.30), stay=3)
+    )
+    assert not Choice(state(quiet, 0.30, s=limited(0.40), broke=True), quiet).swing.any()
+
+
 # ----------------------------------------------------------------------------- what is not allowed
 def blocked(rule: str, code: str = "guard.paused") -> dict[str, GuardCheck]:
     return {rule: GuardCheck(code=code, passed=False, observed=1.0, limit=2.0, unit="s", rule=rule)}

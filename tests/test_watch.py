@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from selftune.book import Chain
-from selftune.cycle import decide
+from selftune.cycle import decide, policy_state
 from selftune.domain import Mode, Reason
 from selftune.plan import Snapshot
+from selftune.quiet import LOOK_BACK_S
 from tests.stage import GOOD, HARD, LIVE, OFF, Scene, Story, acts, codes, moved, ms, settings_with, the
 
 BETTER = {"risk_band": 0.31}
@@ -278,6 +279,15 @@ def test_emergency_moves_lie_thirty_seconds_apart_and_need_no_cooldown() -> None
     assert "emergency" not in [a for _, a in acts(stage.plan(59))]
     plan = stage.plan(71)
     assert moved(the(plan, "emergency")) == {"risk_max": (0.33, 0.31)}
+
+
+def test_the_policy_knows_of_a_breach_for_as_long_as_windows_are_remembered() -> None:
+    story = Story(settings_with({**LIVE, **HARD}))
+    stage = Scene(story, levels=[(0, {"risk_band": 0.50})])
+    assert not stage.picture(0).broke
+    story.at(30).say("cycle", "emergency", {"risk_max": 0.33}, cause="hard_limit")
+    assert policy_state(stage.picture(71)).broke
+    assert not stage.picture(31 + LOOK_BACK_S).broke
 
 
 def test_an_emergency_of_a_value_outside_the_bounds_moves_lr_too() -> None:
