@@ -488,19 +488,51 @@ class Choice:
         mean, each = self.model.predict(points)
         e, sd = self._score(mean, each)
         news = np.array([UNTRIED * self.trust[i] if self._untried(i) else 0.0 for i, _ in steps])
-        first = np.array([FIRST_DOUBT if self._untried(i) else 1.0 for i, _ in steps])
-        safe = self._p_hard(mean, each * first[:, None]) <= self.bearable
+        safe = self._p_hard(mean, each * self._doubt(steps)) <= self.bearable
         largest = {i: k for k, (i, _) in reversed(list(enumerate(steps))) if safe[k]}
         worth = e + self.optimism * sd + news
         order = sorted(largest.values(), key=lambda k: -float(worth[k]))
         if not order:
-            return Hold(reasons=(Reason("hold.hard_near", {"limit": P_HARD, "unit": "chance"}),))
+            hold = Hold(reasons=(Reason("hold.hard_near", {"limit": P_HARD, "unit": "chance"}),))
+            return self._room(steps) or hold
         chosen = [steps[order[0]]]
         for k in order[1 : self.state.settings.max_concurrent_changes]:
             joint = self._after([*chosen, steps[k]])[None, :]
             if self.worth(joint)[0] > self.worth(self._after(chosen)[None, :])[0]:
                 chosen.append(steps[k])
         return tuple(self._proposal(i, new) for i, new in chosen)
+
+    def _doubt(self, steps: Sequence[tuple[int, float]]) -> Floats:
+        """Times the sd of what each step does: more for a rule that was never moved. Shape: (steps, 1)."""
+        return np.array([[FIRST_DOUBT if self._untried(i) else 1.0] for i, _ in steps])
+
+    def _room(self, wanted: Sequence[tuple[int, float]]) -> tuple[Proposal, ...] | None:
+        """A step of a known rule after which a wanted first step of an untried one is safe; None without.
+
+        Next to a hard limit what is not known yet is too bold, and waiting teaches nothing about it.
+        """
+        firsts = [s for s in wanted if self._untried(s[0])]
+        known = [s for s in self._any_steps() if not self._untried(s[0])]
+        both = [(a, b) for a, b in product(known, firsts) if a[0] != b[0]]
+        if not both:
+            return None
+        ways, ends = (np.array([self._after(m) for m in ms]) for ms in ([[a] for a, _ in both], both))
+        mean, sd = self.model.predict(ends)
+        safe = (self._p_hard(mean, FIRST_DOUBT * sd) <= P_HARD) & (self.p_hard(ways) <= P_HARD)
+        if not safe.any():
+            return None
+        e, _ = self.score(ways)
+        (i, new), (first, _) = both[int(np.argmax(np.where(safe, e, -np.inf)))]
+        return (self._proposal(i, new, first=Reason("why.room", {"rule": self.rules[first].name})),)
+
+    def _any_steps(self) -> list[tuple[int, float]]:
+        """(rule, new value) of every allowed single step, whichever way."""
+        return [
+            s
+            for i in range(len(self.rules))
+            for side in (0.0, 1.0)
+            for s in self._steps(np.where(np.arange(len(self.rules)) == i, side, self.here))
+        ]
 
     def _refusals(self, target: Floats) -> tuple[Reason, ...]:
         found = [
@@ -516,10 +548,8 @@ class Choice:
 
         Staying if that is safest.
         """
-        both = [self._steps(np.where(np.arange(len(self.rules)) == i, side, self.here))
-                for i in range(len(self.rules)) for side in (0.0, 1.0)]  # fmt: skip
         home = self.scaled({**self.state.values, **self.state.anchor})
-        steps = [s for found in [self._steps(home), *both] for s in found]
+        steps = [*self._steps(home), *self._any_steps()]
         if steps:
             points = np.array([self._after([s]) for s in steps])
             risks, (e, _) = self.p_hard(points), self.score(points)

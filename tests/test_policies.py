@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from benchmarks.tuning import Ours
-from benchmarks.tuning_plants import TuningPlant, Windows, made, plain_rules
+from benchmarks.tuning_plants import PLANTS, TuningPlant, Windows, made, plain_rules
 from selftune.catalogue import LANGUAGES, load
-from selftune.domain import GuardCheck, Hold, PolicyName, Proposal, WindowStat
+from selftune.domain import GuardCheck, Hold, PolicyName, Proposal, Reason, WindowStat
 from selftune.gaps import QuietWindow
 from selftune.lifecycle import Bar
 from selftune.policy import POLICIES, VERSIONS, propose
@@ -135,6 +135,24 @@ def test_a_wrong_direction_does_not_lead_it_astray(policy: PolicyName, d: int) -
     assert steps[-1].score >= steps[0].score - 0.02
     if policy is PolicyName.ADAPTIVE:
         assert walk(plant, policy, 40)[-1].score > steps[0].score + 0.15
+
+
+def test_boxed_in_next_to_a_hard_limit_it_makes_room_for_the_rule_that_it_does_not_know() -> None:
+    """A first step brings the limit near; what the other rule does is unknown, and waiting does not tell."""
+    plant, rooms = PLANTS["saturation"](np.random.default_rng([4, 1])), 0
+    for seed in (1, 2, 3):
+        steps = walk(plant, PolicyName.ADAPTIVE, 20, seed)
+        said = [r.code for s in steps for r in _reasons(s.idea)]
+        rooms += said.count("why.room")
+        assert "hold.hard_near" not in said
+        assert steps[-1].score > steps[0].score + 0.15
+        for s in steps:
+            sound(s.idea, s.values, plant.settings)
+    assert rooms > 0
+
+
+def _reasons(idea: Idea) -> list[Reason]:
+    return list(idea.reasons) if isinstance(idea, Hold) else [r for p in idea for r in p.reasons]
 
 
 def guarded_walk(plant: TuningPlant, policy: PolicyName, cycles: int) -> list[Step]:
