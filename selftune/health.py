@@ -82,11 +82,12 @@ def frozen_mask(series: Series, metric: str, target: Target | None, pace: float 
     """
     mask = np.zeros(len(series), bool)
     values = series.values[metric]
-    valid = np.flatnonzero(np.isfinite(values))
-    if len(valid) < 3:
-        return mask
-    whole = len(valid) == len(values)
+    ok = np.isfinite(values)
+    whole = bool(ok.all())
     if whole and not _may_rest(series.ts_ms, values, FROZEN_S * pace):
+        return mask
+    valid = np.flatnonzero(ok)
+    if len(valid) < 3:
         return mask
     found = runs_of(*((series.ts_ms, values) if whole else (series.ts_ms[valid], values[valid])))
     if len(found.first) == 1:
@@ -109,8 +110,11 @@ def _may_rest(ts_ms: Int64s, values: Floats, seconds: float) -> bool:
 
     Where these are at most a fifth of `seconds` apart, a longer stretch has five of them in a row.
     """
-    ts, some = np.append(ts_ms[::APART], ts_ms[-1]), values[::APART]
-    if 5 * int((ts[1:] - ts[:-1]).max()) > seconds * 1000:
+    ts, some = ts_ms[::APART], values[::APART]
+    if (
+        not len(ts)
+        or 5 * max(int(ts_ms[-1] - ts[-1]), int((ts[1:] - ts[:-1]).max(initial=0))) > seconds * 1000
+    ):
         return True
     same = some[1:] == some[:-1]
     return bool((same[3:] & same[2:-1] & same[1:-2] & same[:-3]).any())

@@ -421,7 +421,7 @@ def deltas_of(data: Mapping[str, Any], settings: Settings) -> dict[str, float | 
         return dict.fromkeys(settings.metrics)
     found: dict[str, float | None] = {}
     for m in settings.metrics:
-        x = deltas.get(f"d_{m}", deltas.get(f"d_{short_name(m)}"))
+        x = deltas[f"d_{m}"] if f"d_{m}" in deltas else deltas.get(f"d_{short_name(m)}")
         found[m] = float(x) if isinstance(x, int | float) and not isinstance(x, bool) else None
     return found
 

@@ -93,23 +93,22 @@ def tiles_of(grid: Coarse, metrics: Sequence[str], starts: Int64s, k: int, *, le
     slot = (grid.start_ms - origin) // grid.bin_ms
     at = ((starts - origin) // grid.bin_ms)[:, None] + np.arange(k)
     size_of_all = max(int(slot[-1]), int(at[-1, -1])) + 1
+    known = [j for j, m in enumerate(metrics) if m in grid.mean]
+    x, c = np.full((len(known), size_of_all), np.nan), np.zeros((len(known), size_of_all))
+    for row, j in enumerate(known):
+        x[row, slot], c[row, slot] = grid.mean[metrics[j]], grid.count[metrics[j]]
+    tiles = x.take(at, axis=1)
+    there = np.isfinite(tiles)
+    n = there.sum(axis=2)
+    enough = n >= max(least, MIN_SHARE * k)
+    size = np.maximum(n, 1)
+    mean = np.where(there, tiles, 0.0).sum(axis=2) / size
+    spread = np.where(there, (tiles - mean[:, :, None]) ** 2, 0.0).sum(axis=2) / np.maximum(size - 1, 1)
     shape = (len(starts), len(metrics))
     means, errors, counts = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, np.int64)
-    for j, m in enumerate(metrics):
-        if m not in grid.mean:
-            continue
-        x, c = np.full(size_of_all, np.nan), np.zeros(size_of_all)
-        x[slot], c[slot] = grid.mean[m], grid.count[m]
-        tiles = x[at]
-        there = np.isfinite(tiles)
-        n = there.sum(axis=1)
-        enough = n >= max(least, MIN_SHARE * k)
-        size = np.maximum(n, 1)
-        mean = np.where(there, tiles, 0.0).sum(axis=1) / size
-        spread = np.where(there, (tiles - mean[:, None]) ** 2, 0.0).sum(axis=1) / np.maximum(size - 1, 1)
-        means[enough, j] = mean[enough]
-        errors[enough, j] = np.sqrt(spread / size)[enough]
-        counts[:, j] = c[at].sum(axis=1)
+    means[:, known] = np.where(enough, mean, np.nan).T
+    errors[:, known] = np.where(enough, np.sqrt(spread / size), np.nan).T
+    counts[:, known] = c.take(at, axis=1).sum(axis=2).T
     return Tiles(start_ms=starts, length_ms=k * grid.bin_ms, mean=means, se=errors, count=counts)
 
 

@@ -103,8 +103,7 @@ class Trials:
         if wander not in self._wander:
             self._wander[wander] = wander**2 * self.both.wander
         np.add(self._steady[amplitude], self._wander[wander], out=out[:n, :n])
-        diagonal = np.arange(n)
-        out[diagonal, diagonal] += self._noise[k]
+        out.reshape(-1)[: n * (len(out) + 1) : len(out) + 1] += self._noise[k]  # the diagonal
 
     def at(self, k: int, amplitude: float, wander: float) -> tuple[float, Floats]:
         """(log evidence, one-step-ahead z) of one metric under these amplitudes."""
@@ -213,7 +212,7 @@ class Model:
         means, sds = [], []
         for f in self.fits:
             k = cross.of(f.amplitude, f.wander)
-            known = np.sum((k @ f.inverse) * k, axis=1)
+            known = np.vecdot(k @ f.inverse, k)
             prior = f.amplitude**2 * own + LEVEL**2 + (f.wander * WANDER) ** 2
             means.append(f.base + (x - w.x[0]) @ f.slopes + k @ f.weights)
             sds.append(np.sqrt(np.maximum(prior - known, 1e-12)))
@@ -399,17 +398,21 @@ def shapes(x: Floats, t: Floats, g: Ints, x2: Floats, t2: Floats, g2: Ints, here
 
 
 def _raw_response(x: Floats, x2: Floats, here: Floats) -> Floats:
-    """Covariance of the responses at two sets of values, whatever their age."""
-    if x is x2 and len(x) > 1:
-        moved = np.any(x[1:] != x[:-1], axis=1)
-        if 2 * np.count_nonzero(moved) < len(x):  # windows at equal values in a row are worked out once
-            run = np.concatenate(([0], np.cumsum(moved)))
-            first = x[np.concatenate(([True], moved))]
-            return np.asarray(_raw_response_at(first, first, here)[run[:, None], run])
-    return _raw_response_at(x, x2, here)
+    """Covariance of the responses at two sets of values, whatever their age.
+
+    Windows at equal values in a row are worked out once.
+    """
+    moved = np.any(x2[1:] != x2[:-1], axis=1)
+    if 2 * np.count_nonzero(moved) >= len(x2):
+        return _response_at(x, x2, here)
+    run = np.concatenate(([0], np.cumsum(moved)))
+    first = x2[np.concatenate(([True], moved))]
+    if x is x2:
+        return np.asarray(_response_at(first, first, here)[run[:, None], run])
+    return np.asarray(_response_at(x, first, here).take(run, axis=1))
 
 
-def _raw_response_at(x: Floats, x2: Floats, here: Floats) -> Floats:
+def _response_at(x: Floats, x2: Floats, here: Floats) -> Floats:
     centre = here[None, :]
     return np.asarray(
         _raw(x, x2) - _raw(x, centre) - _raw(centre, x2) + _raw(centre, centre)
