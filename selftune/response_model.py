@@ -18,6 +18,7 @@ from scipy.special import chdtri
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Key = tuple[int, float, float]  # a metric, its amplitude, its wander
 
 UNIT = 0.25  # a target's scale in the model's units: the constants below were found for such metrics
 AXIS, JOINT, SLOPE = 0.015, 0.012, 0.05  # sd of what one rule does, of all together, of slopes a full range
@@ -28,6 +29,7 @@ WANDER, WANDER_CYCLES = 0.003, 12.0  # slow drift
 FLOOR = 0.0015  # no window mean is known better than this
 AMPLITUDES = (1.0, 2.0, 4.0, 8.0)  # times AXIS, JOINT and SLOPE; not less: a rule not yet tried may answer
 STRENGTHS = (*AMPLITUDES, 16.0)  # what a stated expectation allows for
+UNLIKELY = 60.0  # log odds against a strength from which it is left out of the average
 STATED_WIDER = (
     1.25  # a step is taken where it looks best, which flatters: found on benchmarks/tuning_plants.py
 )
@@ -112,7 +114,7 @@ class Trials:
             self.work_out([key])
         return self._known[key]
 
-    def work_out(self, keys: Sequence[tuple[int, float, float]]) -> None:
+    def work_out(self, keys: Sequence[Key]) -> None:
         """Answer `at` for many (metric, amplitude, wander) in one go."""
         new = [key for key in keys if key not in self._known]
         if not new:
@@ -128,7 +130,7 @@ class Trials:
             doubt = (np.log(amplitude) ** 2 + np.log(wander) ** 2) / (2 * DOUBT**2)
             self._known[k, amplitude, wander] = float(-0.5 * z @ z - log - doubt), z
 
-    def solved(self, keys: Sequence[tuple[int, float, float]], cross: Sequence[Floats]) -> list[Floats]:
+    def solved(self, keys: Sequence[Key], cross: Sequence[Floats]) -> list[Floats]:
         """For each key the rest and its `cross`, both solved for the covariance's factor. Shape: (2, n)."""
         n = len(self.windows.x)
         bordered = np.empty((len(keys), n + 2, n + 2))
@@ -136,7 +138,7 @@ class Trials:
             self._border(cov, key, [self.rest[key[0]], other])
         return [rows[n:, :n] for rows in np.linalg.cholesky(bordered)]
 
-    def _border(self, out: Floats, key: tuple[int, float, float], rows: Sequence[Floats]) -> None:
+    def _border(self, out: Floats, key: Key, rows: Sequence[Floats]) -> None:
         """A covariance with a border: the last rows of its factor are `rows`, solved for the factor."""
         n = len(self.windows.x)
         self._fill(out, *key)
@@ -228,21 +230,23 @@ class Model:
         cross = shapes(x, np.full(1, t), np.full(1, g), w.x, w.t, w.segment, w.here).response[0]
         own = float(spread_at(x, w.here)[0])
         keys = [(k, a, f.wander) for k, f in enumerate(self.fits) for a in STRENGTHS]
-        solved = iter(self.trials.solved(keys, [a**2 * cross for _, a, _ in keys]))
         self.trials.work_out(keys)
-        found = [
-            self._change(k, there, own, [next(solved) for _ in STRENGTHS]) for k in range(len(self.fits))
-        ]
+        best = [max(self.trials.evidence(k, a, f.wander) for a in STRENGTHS) for k, f in enumerate(self.fits)]
+        # what is e^60 times less likely changes no digit of the average
+        keys = [key for key in keys if self.trials.evidence(*key) > best[key[0]] - UNLIKELY]
+        solved = list(zip(keys, self.trials.solved(keys, [a**2 * cross for _, a, _ in keys]), strict=True))
+        found = [self._change(k, there, own, [s for s in solved if s[0][0] == k]) for k in range(len(best))]
         return np.array([f[0] for f in found]), np.array([f[1] for f in found])
 
-    def _change(self, k: int, there: Floats, own: float, solved: Sequence[Floats]) -> tuple[float, float]:
+    def _change(
+        self, k: int, there: Floats, own: float, solved: Sequence[tuple[Key, Floats]]
+    ) -> tuple[float, float]:
         """(mean, sd) of one metric's change over all strengths. Levels cancel: responses count from here."""
-        f = self.fits[k]
         evidence, mean, var = [], [], []
-        for amplitude, (rest, cross) in zip(STRENGTHS, solved, strict=True):
-            evidence.append(self.trials.evidence(k, amplitude, f.wander))
-            mean.append(float((there - self.windows.here) @ f.slopes + cross @ rest))
-            var.append(max(float(amplitude**2 * own - cross @ cross), 1e-12))
+        for key, (rest, cross) in solved:
+            evidence.append(self.trials.evidence(*key))
+            mean.append(float((there - self.windows.here) @ self.fits[k].slopes + cross @ rest))
+            var.append(max(float(key[1] ** 2 * own - cross @ cross), 1e-12))
         share = np.exp(np.array(evidence) - max(evidence))
         share /= share.sum()
         middle = float(share @ mean)
