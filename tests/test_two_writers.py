@@ -99,7 +99,9 @@ def test_a_signal_ends_the_loop_after_its_tick_and_the_heartbeat_says_so(
     tmp_path: Path, processes: list[Process], how: str
 ) -> None:
     root = lay_out(tmp_path, LIVE_TEXT)
-    process = a_loop(root, processes)
+    found = signal.signal(getattr(signal, how), signal.default_int_handler)  # under nohup it is ignored, and
+    process = a_loop(root, processes)  # what a process ignores its children ignore too
+    signal.signal(getattr(signal, how), found)
     alive(root, process)
     process.send_signal(getattr(signal, how))
     _, said = process.communicate(timeout=WITHIN_S)
