@@ -104,18 +104,16 @@ def reobserve(p: Picture) -> tuple[Act, ...]:
 
 
 def superseded(p: Picture) -> tuple[Act, ...]:
-    """A change whose rule was moved again before its verdict: said once, with who did it."""
+    """A change that ended before its verdict: moved again, or itself the step home. Said once."""
+    last = {rule: e.key for rule, e in p.life.last_event.items()}
+
+    def why(c: Change) -> Reason:
+        home = all(last.get(m.rule) == m.key for m in c.moves)  # nobody moved them after this
+        params = {"rule": c.rules[0], "phase": c.ended.value if c.ended else None}
+        return Reason("supersede.home" if home else "supersede.other_event", params)
+
     return tuple(
-        Act(
-            kind="verdict",
-            act="supersede",
-            reasons=(
-                Reason(
-                    "supersede.other_event", {"rule": c.rules[0], "phase": c.ended.value if c.ended else None}
-                ),
-            ),
-            data={"change": c.id, "keys": list(c.keys)},
-        )
+        Act(kind="verdict", act="supersede", reasons=(why(c),), data={"change": c.id, "keys": list(c.keys)})
         for c in p.life.changes
         if c.ended in (Phase.SUPERSEDED, Phase.ROLLED_BACK)
         and not c.recorded

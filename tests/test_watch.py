@@ -504,6 +504,16 @@ def test_an_intended_event_that_never_arrived_is_abandoned_never_applied_late() 
     assert not act.moves
 
 
+def test_a_step_back_to_the_reference_says_so_and_not_that_somebody_moved_the_rule_again() -> None:
+    """Nothing unproven is in force after it: there is nothing to judge."""
+    story = Story(settings_with(LIVE))
+    first = story.at(0).step("risk_max", 0.33)
+    story.at(91).verdict(first, "NEUTRAL")
+    home = story.at(200).step("risk_max", 0.35)
+    said = the(Scene(story, start=-1800).plan(201), "supersede")
+    assert (said.data["change"], codes(said.reasons)) == (home, ["supersede.home"])
+
+
 def test_a_superseded_change_is_said_once() -> None:
     stage, change = scene()
     stage.story.at(50).foreign("risk_max", 0.36)

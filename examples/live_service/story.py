@@ -126,9 +126,9 @@ class Story:
         return str(self.tuned.beat().get("mode"))
 
     def watched(self) -> dict[str, Any] | None:
-        """The loop's newest step while it waits for its verdict."""
+        """The loop's newest step while it waits for its verdict; a step back to the reference gets none."""
         steps = [d for d in self.decisions(kind="cycle", act="step") if d.get("applied")]
-        judged = {d.get("change") for d in self.decisions(act="evaluate")}
+        judged = {d.get("change") for act in ("evaluate", "supersede") for d in self.decisions(act=act)}
         return steps[-1] if steps and steps[-1]["id"] not in judged else None
 
 
