@@ -395,7 +395,7 @@ def small_step(rule: Rule, old: float, step: float, resolution: int) -> float:
     new = round(exact, resolution)
     if abs(new - old) > lr:
         new = round(new - copysign(10.0**-resolution, step), resolution)
-    if abs(new - old) > lr or (new - old) * step < 0:
+    if abs(new - old) > lr or (new - old) * copysign(1.0, step) < 0:
         new = exact  # the resolution is coarser than the step
     inside = rule.clip(new)
     return inside if abs(inside - old) <= lr else new

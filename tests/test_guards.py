@@ -318,6 +318,11 @@ def test_a_small_step_is_small_whatever_rounding_does(
         assert abs(rule.clip(new) - new) <= abs(rule.clip(old) - old), "nearer, never further"
 
 
+def test_a_step_too_small_to_multiply_does_not_go_the_other_way() -> None:
+    rule = Rule(name="r", init=0.0, min=0.0, max=1.0, lr=0.02)
+    assert small_step(rule, -1.59375, 5e-324, 3) == -1.59375
+
+
 def test_a_small_step_of_an_odd_value_is_not_longer_than_lr() -> None:
     rule = Rule(name="r", init=0.3, min=0.0, max=1.0, lr=0.02)
     assert small_step(rule, 0.3333337, 0.02, 6) == 0.353333
