@@ -232,6 +232,8 @@ def _changes(g: Governance) -> str | None:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"  # as the settings file has it
     return "–" if value is None else str(value)
 
 

@@ -247,6 +247,7 @@ def test_a_stop_a_newer_request_and_an_edit_end_a_request() -> None:
     ("changes", "told"),
     [
         ([{"key": "cooldown_s", "old": 180, "new": 200}], "cooldown_s 180 → 200"),
+        ([{"key": "auto_rollback", "old": True, "new": False}], "auto_rollback true → false"),
         ([{"key": "timezone", "old": None, "new": "UTC"}], "timezone – → UTC"),
         ([{"key": k, "old": 1, "new": 2} for k in "abcd"], "a 1 → 2, b 1 → 2, c 1 → 2, …"),
         (None, None),
