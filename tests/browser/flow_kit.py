@@ -147,8 +147,8 @@ class Reader:
     def open(self, path: str) -> Locator:
         """The page's title, once it is there."""
         self.page.goto(self.url + path)
-        self.page.locator("h1").first.wait_for()
-        return self.page.locator("h1").first
+        self.title.wait_for()
+        return self.title
 
     def sign_in(self, name: str, password: str = PASSWORD) -> None:
         """Signs in through the form and lands on the first page, named in the sidebar."""
@@ -159,6 +159,11 @@ class Reader:
     def key(self, key: str) -> Locator:
         """What Streamlit drew under this key: one thing, though a moment may show it in its old place too."""
         return self.page.locator(f".st-key-{re.sub(r'[^A-Za-z0-9_-]', '-', key)}").first
+
+    @property
+    def title(self) -> Locator:
+        """The page's heading; for a moment the one before it may stand behind it."""
+        return self.page.locator("h1").first
 
     def keys(self, start: str) -> Locator:
         """Everything whose key begins so."""

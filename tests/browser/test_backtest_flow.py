@@ -81,13 +81,13 @@ def test_a_backtest_is_followed_to_its_answer_by_two_readers(
         expect(me.page).to_have_url(re.compile(rf"/backtest\?(.*&)?run={run}"))
         with halted(root, run):
             expect(me.page.get_by_role("progressbar")).to_be_visible()
-            expect(me.page.locator("h1")).to_have_text("Running over the recorded past")
+            expect(me.title).to_have_text("Running over the recorded past")
             title = other.open(f"/backtest?run={run}")
             expect(title).to_have_text("Running over the recorded past")
             expect(other.page.get_by_role("progressbar")).to_be_visible()
             expect(other.key("bt_cancel")).to_have_count(0)  # a viewer is told whom to ask
         for someone in (me, other):  # both pages turn into the answer by themselves
-            expect(someone.page.locator("h1")).to_have_text(ANSWER)
+            expect(someone.title).to_have_text(ANSWER)
             expect(someone.key("backtest_curves_box").locator("svg.marks")).to_be_visible()
         wide = other.page.evaluate(
             "() => (m => m.scrollWidth - m.clientWidth)(document.querySelector('[data-testid=stMain]'))"
@@ -106,7 +106,7 @@ def test_a_backtest_is_cancelled_and_says_so(past: tuple[Path, str], browser: Br
         with halted(root, run):
             me.press("bt_cancel")
             expect(me.key("bt_cancel").get_by_role("button")).to_be_disabled()
-        expect(me.page.locator("h1")).to_have_text("This backtest was cancelled")
+        expect(me.title).to_have_text("This backtest was cancelled")
         found = backtest_runs.read(root, run)
         assert found is not None and found.status.state is State.CANCELLED
         me.press("bt_back")

@@ -120,7 +120,7 @@ def ask_for(me: Reader, value: str) -> None:
     box.fill(value)
     box.press("Tab")
     me.page.get_by_role("button", name="Preview").click()
-    expect(me.page.locator("h1")).to_have_text("One more look before saving?")
+    expect(me.title).to_have_text("One more look before saving?")
 
 
 def test_a_bound_that_somebody_else_moved_is_never_overwritten(desk: Desk, operator: Reader) -> None:
@@ -131,14 +131,14 @@ def test_a_bound_that_somebody_else_moved_is_never_overwritten(desk: Desk, opera
     theirs = path.read_bytes()
     me.because("targets_why_0", "tighter")
 
-    expect(me.page.locator("h1")).to_have_text("Somebody else changed the settings meanwhile")
+    expect(me.title).to_have_text("Somebody else changed the settings meanwhile")
     heads = me.page.locator("table th[scope=col]")
     expect(heads).to_have_text(["Setting", "When opened", "File now", "Yours"])
     expect(me.page.locator("table td.num")).to_have_text(["0.35", "0.34", "0.33"])
     assert path.read_bytes() == theirs
 
     me.press("targets_discard")
-    expect(me.page.locator("h1")).to_have_text("Targets and bounds")
+    expect(me.title).to_have_text("Targets and bounds")
     ask_for(me, "0.33")
     me.because("targets_why_0", "tighter")
     expect(me.page.get_by_role("status").filter(has_text="The settings are saved.")).to_be_visible()

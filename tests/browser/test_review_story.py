@@ -102,7 +102,7 @@ def test_a_review_from_the_question_to_the_end_of_the_loan_and_one_that_becomes_
         expect(guest.key("review_request")).to_contain_text("calm weeks")
         assert guest.page.locator("[data-testid=stMain] form").count() == 0
         lee.open(first)
-        expect(lee.page.locator("h1")).to_contain_text("Turn practice mode off?")
+        expect(lee.title).to_contain_text("Turn practice mode off?")
         expect(lee.key("review_days")).to_contain_text("not enough evidence")
         form = lee.page.locator("[data-testid=stForm]")
         form.locator("textarea").fill("fifty changes are too many: ask for one")

@@ -59,10 +59,10 @@ def test_wrong_then_right_and_the_link_is_kept(tmp_path: Path, browser: Browser)
         page.set_extra_http_headers({})
         enter(page, "김운영")
         expect(page).to_have_url(f"{url}/history?w=6h")
-        expect(page.locator(".st-key-whoami")).to_contain_text("김운영 · 운영자")
+        expect(page.locator(".st-key-whoami").first).to_contain_text("김운영 · 운영자")
         second = page.context.new_page()
         second.goto(url)
-        expect(second.locator(".st-key-whoami")).to_contain_text("김운영")
+        expect(second.locator(".st-key-whoami").first).to_contain_text("김운영")
         page.locator(".st-key-whoami").get_by_role("button", name="로그아웃").click()
         expect(page).to_have_url(re.compile("/sign-in"))
         expect(second).to_have_url(re.compile("/sign-in"))
@@ -79,13 +79,13 @@ def test_a_disabled_person_is_out_within_seconds(tmp_path: Path, browser: Browse
     screen = {"width": width, "height": 900}
     with served(root, tmp_path / "log", "operator") as url, person(browser, viewport=screen) as page:
         page.goto(url)
-        expect(page.locator(".st-key-banner")).to_contain_text("운영자에게 부탁")
+        expect(page.locator(".st-key-banner").first).to_contain_text("운영자에게 부탁")
         assert page.locator(".st-key-banner").get_by_role("button").count() == 0
         page.goto(f"{url}/sign-in")
         enter(page, "KIM")
         expect(page.locator(".st-key-banner").get_by_role("button")).to_be_visible()
         if width > 1000:
-            expect(page.locator(".st-key-whoami")).to_contain_text("kim · 운영자")
+            expect(page.locator(".st-key-whoami").first).to_contain_text("kim · 운영자")
         users(root, "disable", "kim")
         expect(page).to_have_url(re.compile("/sign-in"))
 
@@ -156,7 +156,7 @@ def test_the_demo_lets_one_try_each_role(tmp_path: Path, browser: Browser) -> No
         for role, sees in (("operator", "Stop tuning"), ("reviewer", "ask an operator")):
             switcher.get_by_role("link", name=role).click()
             expect(switcher.locator("[aria-current]")).to_have_text(role)
-            expect(page.locator(".st-key-banner")).to_contain_text(sees)
+            expect(page.locator(".st-key-banner").first).to_contain_text(sees)
             expect(page).to_have_url(re.compile("/review"))
 
 
@@ -170,7 +170,7 @@ def test_below_a_path_of_its_own(tmp_path: Path, browser: Browser, monkeypatch: 
         expect(page.get_by_role("button")).to_have_text("Sign in")
         enter(page, "김운영")
         expect(page).to_have_url(f"{url}/tuning/help")
-        expect(page.locator(".st-key-whoami")).to_contain_text("operator")
+        expect(page.locator(".st-key-whoami").first).to_contain_text("operator")
         page.locator(".st-key-whoami").get_by_role("button").click()
         expect(page).to_have_url(f"{url}/tuning/sign-in?why=out")
 

@@ -49,7 +49,7 @@ def test_a_draft_is_tried_beside_todays_settings_and_not_saved(tmp_path: Path, b
     before, governed = (root / SETTINGS).read_bytes(), lines(root, APPROVALS)
     with served(root, tmp_path / "server.log") as url, reader(browser, url) as me:
         edited(me, "0.28")
-        expect(me.page.locator("h1")).to_have_text("One more look before saving?")
+        expect(me.title).to_have_text("One more look before saving?")
         box = me.key("targets_try")
         me.press("targets_try_start")
         (run,) = until(lambda: backtest_runs.listing(root), "the trial is on disk")
