@@ -14,8 +14,10 @@ PY := .venv/bin/python
 PYTEST := $(PY) -m pytest -n auto
 
 export PYTHONUTF8 := 1
+# Empty: a shell that forbids compiled files would make every process compile the program anew.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test check bench soak shots example dist clean
+.PHONY: run test check types fast bench soak shots example dist clean
 
 run: .venv/ready
 	$(PY) -m selftune up
@@ -26,7 +28,12 @@ test: .venv/ready
 check: .venv/ready-dev
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
+	@$(MAKE) --no-print-directory -j2 types fast
+
+types: .venv/ready-dev
 	$(PY) -m mypy
+
+fast: .venv/ready-dev
 	$(PYTEST) -m "not browser and not slow and not soak"
 
 # One after the other: they report ratios of one run, which a neighbour would disturb.

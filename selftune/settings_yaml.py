@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -107,6 +108,13 @@ def read(text: str, file: str) -> tuple[Map, list[Problem]]:
 
     Raises: Unreadable with every structural problem, when there are others than duplicates.
     """
+    root, problems = _read(text, file)
+    return root, list(problems)
+
+
+# An edit and its preview read the same few texts many times over, and PyYAML takes 10 to 30 ms for each.
+@lru_cache(maxsize=8)
+def _read(text: str, file: str) -> tuple[Map, tuple[Problem, ...]]:
     reader = _Reader(file)
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -122,7 +130,7 @@ def read(text: str, file: str) -> tuple[Map, list[Problem]]:
         raise Unreadable(reader.problems)
     if not isinstance(reader.root, Map):
         raise Unreadable([Problem(code="empty_file" if reader.empty else "not_a_mapping", file=file, line=1)])
-    return reader.root, reader.problems
+    return reader.root, tuple(reader.problems)
 
 
 def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[str, int | None, Path]:

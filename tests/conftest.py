@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import socket
@@ -32,6 +33,20 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_scan() -> Iterator[None]:
+    """Streamlit looks through every installed package at each new AppTest; what it finds does not change."""
+    from streamlit.components.v2 import manifest_scanner
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            manifest_scanner,
+            "scan_component_manifests",
+            functools.cache(manifest_scanner.scan_component_manifests),
+        )
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _main_module() -> Iterator[None]:
     """Page tests run a script as `__main__`; processes that a later test spawns must not run it again."""
@@ -59,9 +74,13 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 # Whole lives, whole pages and real processes: `make test` runs them, `make check` has no time for them.
 SLOW = {
     "test_accountable",
+    "test_backtest",
+    "test_backtest_closed",
+    "test_backtest_runs",
     "test_charts",
     "test_clocks",
     "test_crash",
+    "test_example",
     "test_faults",
     "test_ledger",
     "test_loop",
@@ -70,7 +89,9 @@ SLOW = {
     "test_raw_socket",
     "test_rotation",
     "test_samples",
+    "test_tuning_guarded",
     "test_two_writers",
+    "test_up",
     "test_worlds",
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,8 +37,12 @@ NOISE = {"phase_diff": 0.002, "creative_band": 0.002, "risk_band": 0.002, "entro
 
 def settings_text(**changes: Any) -> str:
     """The shipped settings with some keys changed; `__` in a name stands for a dot."""
-    named = {k.replace("__", "."): v for k, v in changes.items()}
-    return edit(SHIPPED.read_text(encoding="utf-8"), named)
+    return _edited(tuple((k.replace("__", "."), type(v), v) for k, v in changes.items()))
+
+
+@cache  # by type too: 1, 1.0 and True are equal and written differently
+def _edited(changes: tuple[tuple[str, type, Any], ...]) -> str:
+    return edit(SHIPPED.read_text(encoding="utf-8"), {key: value for key, _, value in changes})
 
 
 def settings_with(changes: Mapping[str, Any] | None = None, **more: Any) -> Settings:

@@ -82,6 +82,7 @@ class Page(HTMLParser):
         self.handlers += [k for k, _ in attrs if k.startswith("on")]
 
 
+@pytest.mark.slow
 def test_the_report_holds_everything_and_asks_nobody() -> None:
     p, did = suggested()
     text = decision_html(p, did).decode()
@@ -156,6 +157,7 @@ def test_a_file_name_that_every_system_takes() -> None:
 
 
 # ----------------------------------------------------------------------------- pictures
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", list(Theme))
 @pytest.mark.parametrize("language", catalogue.LANGUAGES)
 def test_stacked_panels_are_charts_of_their_own(language: str, theme: Theme) -> None:

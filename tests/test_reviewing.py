@@ -352,6 +352,7 @@ except Refused as no:
 """
 
 
+@pytest.mark.slow
 def test_of_two_approvers_in_two_processes_one_wins_and_the_other_is_told(asked: Path) -> None:
     import time
 

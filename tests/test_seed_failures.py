@@ -76,6 +76,7 @@ def bad_row(r: Rehearsal, *, d_entropy: float = 0.0) -> None:
 
 
 # ----------------------------------------------------------------------------- evidence
+@pytest.mark.slow
 def test_one_stale_bad_row_does_not_walk_a_rule_to_its_bound() -> None:
     """Seed: the last row justifies a step in every cycle; risk_max goes from 0.35 to 0.20 in eight."""
     r = rehearsal(ALL_MET)
@@ -85,6 +86,7 @@ def test_one_stale_bad_row_does_not_walk_a_rule_to_its_bound() -> None:
     assert r.values()["risk_max"] == 0.35
 
 
+@pytest.mark.slow
 def test_a_delta_is_spent_once() -> None:
     """Seed: nothing remembers that a Δ has been acted on."""
     r = rehearsal()
@@ -105,6 +107,7 @@ def test_it_starts_without_a_first_row() -> None:
 
 
 # ----------------------------------------------------------------------------- settings without effect
+@pytest.mark.slow
 def test_cooldown_s_keeps_a_rule_still() -> None:
     """Seed: cooldown_s only sets the sleep of one process; a restart steps again at once."""
     r = rehearsal({"cooldown_s": 600})

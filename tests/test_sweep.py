@@ -139,6 +139,7 @@ def test_events_of_a_time_whose_samples_are_gone_are_told_not_judged(demo: Path)
     assert len(rows(demo)) == 3
 
 
+@pytest.mark.slow
 def test_the_loops_own_verdict_is_what_the_row_says() -> None:
     r = rehearsal()
     r.run(800)
