@@ -130,8 +130,9 @@ def _laid_down(folder: str) -> Recorded:
     record, bins = pickle.loads((at / "rest.pickle").read_bytes())  # ours: written by this job's own process
     samples = replace(
         record.samples,
-        ts_ms=np.load(at / "ts.npy", mmap_mode="r"),
-        values=np.load(at / "values.npy", mmap_mode="r"),
+        # plain arrays over the mapped pages: each view and sum of a memmap makes a memmap again, slowly
+        ts_ms=np.asarray(np.load(at / "ts.npy", mmap_mode="r")),
+        values=np.asarray(np.load(at / "values.npy", mmap_mode="r")),
     )
     found: Recorded = replace(record, samples=samples)
     found.__dict__["bins"] = bins
@@ -287,7 +288,9 @@ def _in_order(parts: Sequence[Rows], metrics: int) -> tuple[Int64s, Floats]:
     """The rows sorted, strays out, clock set right: at once where the file is plain, else row by row."""
     ts = np.concatenate([p.ts_ms for p in parts]) if parts else np.empty(0, np.int64)
     values = np.concatenate([p.values for p in parts], axis=1) if parts else np.empty((metrics, 0))
-    if len(ts) and bool((ts[1:] > ts[:-1]).all()):
+    if len(ts) and bool((ts[1:] >= ts[:-1]).all()):
+        if not (last := np.append(ts[1:] > ts[:-1], True)).all():  # of equal instants the last written stays
+            ts, values = ts[last], values.compress(last, axis=1)
         tail, _ = _admitted(ts[-TAIL:], values[:, -TAIL:], metrics)  # a stray stamp at the very end
         n = int(np.searchsorted(ts, tail[-1], side="right")) if len(tail) else 0
         return ts[:n], values[:, :n]

@@ -337,35 +337,41 @@ class _Tried:
         )
 
 
-def _try(bins: Bins, candidate: Candidate, at: _Place, past: _History) -> list[_Tried | None]:
-    """Each metric's contrast and its scale, None where its weights cannot be found."""
-    found = _weights(bins, candidate, at.pre, at.post, at.live, past)
-    weights = [np.zeros(at.pre + at.post) if w is None else w for w in found]
-    placebo = np.where(at.usable, _correlated(past.x, weights), 0.0)
+def _try(
+    bins: Bins, candidates: Sequence[Candidate], at: _Place, past: _History
+) -> list[list[_Tried | None]]:
+    """Each candidate's contrast of each metric and its scale, None where its weights cannot be found."""
+    found = [_weights(bins, c, at.pre, at.post, at.live, past) for c in candidates]
+    none = np.zeros(at.pre + at.post)
+    slid = np.stack([_correlated(past.x, [none if w is None else w for w in ws]) for ws in found])
+    placebo = np.where(at.usable, slid, 0.0)
     g = np.vecdot(placebo, placebo) / at.n
     moves = g > 0
     # a history that never moves says nothing of chance: the window's own spread has to do
     believed = moves & (at.spread_mean > 0)
     f = np.where(believed, g / np.where(believed, at.spread_mean, 1.0), 1.0)
     own, pooled = PRIOR_DF * f, POOL_DF * g
-    se = np.sqrt((own[:, None] * at.spread + pooled[:, None]) / (PRIOR_DF + POOL_DF))
+    se = np.sqrt((own[..., None] * at.spread + pooled[..., None]) / (PRIOR_DF + POOL_DF))
     se_event = np.sqrt((own * at.spread_event + pooled) / (PRIOR_DF + POOL_DF))
-    z = placebo / np.where(moves[:, None], se, 1.0)
-    s_z = np.where(moves, _scale(z.take(at.keep, axis=1)), 1.0)
+    z = placebo / np.where(moves[..., None], se, 1.0)
+    s_z = np.where(moves, _scale(z.take(at.keep, axis=2)), 1.0)
     sigma = KAPPA * s_z * se_event
     return [
-        None
-        if w is None
-        else _Tried(candidate=candidate, place=at, window=window, weights=w, z=row, sigma=float(s))
-        for w, window, row, s in zip(found, at.window, z, sigma, strict=True)
+        [
+            None
+            if w is None
+            else _Tried(candidate=c, place=at, window=window, weights=w, z=row, sigma=float(s))
+            for w, window, row, s in zip(ws, at.window, rows, scales, strict=True)
+        ]
+        for c, ws, rows, scales in zip(candidates, found, z, sigma, strict=True)
     ]
 
 
 def _scale(z: Floats) -> Floats:
     """Root mean square about zero: of all placebos, the older or the newer half, whichever is largest."""
-    n = z.shape[1]
-    half, powers = n // 2, np.cumsum(z * z, axis=1)
-    older, whole = powers[:, half - 1], powers[:, -1]
+    n = z.shape[-1]
+    half, powers = n // 2, np.cumsum(z * z, axis=-1)
+    older, whole = powers[..., half - 1], powers[..., -1]
     return np.asarray(np.sqrt(np.maximum(np.maximum(whole / n, older / half), (whole - older) / (n - half))))
 
 
@@ -413,17 +419,17 @@ def _together(bins: Bins, y: Floats, candidates: Sequence[Candidate]) -> list[Co
     reference = y[:, past_ok[-1], None]
     past = _history(bins, y, reference)
     event = y - reference
-    places: dict[tuple[int, int], _Place | None] = {}
-    tried: list[list[_Tried]] = [[] for _ in y]
-    for c in candidates:
-        at = bins.size(c.pre * bins.stretch), round(c.share * bins.post)
-        if at not in places:
-            places[at] = _place(bins, *at, past, event, okay)
-        place = places[at]
-        if place is not None:
-            for mine, t in zip(tried, _try(bins, c, place, past), strict=True):
-                mine += [t] if t is not None else []
-    return [_narrowest(mine, bins) for mine in tried]
+    at = [(bins.size(c.pre * bins.stretch), round(c.share * bins.post)) for c in candidates]
+    tried: list[dict[int, _Tried]] = [{} for _ in y]
+    for where in dict.fromkeys(at):  # those over the same bins share their place, and are tried together
+        if (place := _place(bins, *where, past, event, okay)) is None:
+            continue
+        here = [i for i, x in enumerate(at) if x == where]
+        for i, row in zip(here, _try(bins, [candidates[i] for i in here], place, past), strict=True):
+            for mine, t in zip(tried, row, strict=True):
+                if t is not None:
+                    mine[i] = t
+    return [_narrowest([mine[i] for i in sorted(mine)], bins) for mine in tried]
 
 
 def _narrowest(tried: Sequence[_Tried], bins: Bins) -> Contrast | None:

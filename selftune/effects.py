@@ -23,6 +23,7 @@ from selftune.health import (
     cleaned,
     data_health,
     frozen_mask,
+    plain_rows,
     rate_of,
     scale_for,
 )
@@ -242,8 +243,9 @@ def _metrics(frame: _Frame, resolution: Mapping[str, float]) -> dict[str, Metric
     """Every metric's effect. Those that have one to measure are measured together."""
     found: dict[str, MetricEffect] = {}
     ready: dict[str, tuple[MetricEffect, Bins, Floats]] = {}
+    values = _values(frame.part, frame.settings.metrics, frame.settings)
     for m in frame.settings.metrics:
-        plain = _metric(frame, m)
+        plain = _metric(frame, m, values[m])
         found[m] = plain if isinstance(plain, MetricEffect) else plain[0]
         if not isinstance(plain, MetricEffect):
             ready[m] = plain
@@ -258,9 +260,8 @@ def _metrics(frame: _Frame, resolution: Mapping[str, float]) -> dict[str, Metric
     return found
 
 
-def _metric(frame: _Frame, metric: str) -> MetricEffect | tuple[MetricEffect, Bins, Floats]:
+def _metric(frame: _Frame, metric: str, values: Floats) -> MetricEffect | tuple[MetricEffect, Bins, Floats]:
     """Its effect where there is nothing to measure; else what is known, its bins, its valid samples."""
-    values = _values(frame.part, metric, frame.settings.targets.get(metric), frame.scale.pace)
     y = _means_of(frame.bin_of, values, frame.hist + frame.n_post, frame.min_count)
     wash = frame.scale.bins(frame.settings.settle_s)
     history_s = _history_s(y, frame)
@@ -312,8 +313,14 @@ def _reported(base: MetricEffect, best: Contrast, grain: float, scale: Scale) ->
     )
 
 
-def _values(part: Series, metric: str, target: Target | None, pace: float) -> Floats:
-    """The metric's samples; NaN where absent, out of range, not finite or frozen."""
+def _values(part: Series, metrics: Sequence[str], settings: Settings) -> dict[str, Floats]:
+    """The metrics' samples; NaN where absent, out of range, not finite or frozen."""
+    if plain_rows(part, metrics, settings) is not None:
+        return {m: part.values[m] for m in metrics}
+    return {m: _believed(part, m, settings.targets.get(m), pace_of(settings)) for m in metrics}
+
+
+def _believed(part: Series, metric: str, target: Target | None, pace: float) -> Floats:
     if metric not in part.values:
         return np.full(len(part), np.nan)
     values = cleaned(part.values[metric], target)
@@ -448,30 +455,43 @@ def window_stats(
     length_s = max(0, end_ms - start_ms) / 1000
     batches = max(4, round(length_s / (BATCH_S * pace_of(settings))))
     batch = (part.ts_ms - start_ms) * batches // max(1, end_ms - start_ms)
-    names = settings.metrics if metrics is None else metrics
-    found = {m: _batch_means(part, m, settings, batch, batches, length_s) for m in names}
+    names = settings.metrics if metrics is None else tuple(metrics)
+    least = settings.min_samples * min(1.0, length_s / settings.observe_window_s)
+    rows = plain_rows(part, names, settings)
+    if rows is None:
+        each = (_believed(part, m, settings.targets.get(m), pace_of(settings)) for m in names)
+        found = [_batch_means(values, batch, batches, least) for values in each]
+    else:
+        found = _all_batch_means(rows, batch, batches, least)
     return {
         m: WindowStat(mean=mean, se=se, n=n, start_ms=start_ms, end_ms=end_ms)
-        for m, (mean, se, n) in found.items()
+        for m, (mean, se, n) in zip(names, found, strict=True)
     }
 
 
-def _batch_means(
-    part: Series, metric: str, settings: Settings, batch: Int64s, batches: int, length_s: float
-) -> tuple[float | None, float | None, int]:
-    """(mean, its standard error, valid samples) of the metric; `batch`: which one each sample is in."""
-    values = _values(part, metric, settings.targets.get(metric), pace_of(settings))
+Means = tuple[float | None, float | None, int]
+
+
+def _batch_means(values: Floats, batch: Int64s, batches: int, least: float) -> Means:
+    """(mean, its standard error, valid samples) of one metric; `batch`: which one each sample is in."""
     ok = np.isfinite(values)
-    n = int(np.count_nonzero(ok))
-    needed = settings.min_samples * min(1.0, length_s / settings.observe_window_s)
-    if n == 0 or n < needed:
-        return None, None, n
-    kept, k = (values, batch) if n == len(values) else (values[ok], batch[ok])
-    mean = float(kept[0] + (kept - kept[0]).mean())
-    count = np.bincount(k, minlength=batches)
-    total = np.bincount(k, weights=kept - mean, minlength=batches)
+    return _all_batch_means(values[None, ok], batch[ok], batches, least)[0]
+
+
+def _all_batch_means(rows: Floats, batch: Int64s, batches: int, least: float) -> list[Means]:
+    """The same of each row of valid samples, with `least` of them."""
+    m, n = rows.shape
+    if n == 0 or n < least:
+        return [(None, None, n)] * m
+    first = rows[:, :1]
+    mean = first[:, 0] + (rows - first).mean(axis=1)
+    count = np.bincount(batch, minlength=batches)
+    cell = (batch + batches * np.arange(m)[:, None]).ravel()
+    total = np.bincount(cell, weights=(rows - mean[:, None]).ravel(), minlength=m * batches)
     filled = count > 0
-    if np.count_nonzero(filled) < max(3, batches * 2 / 3):
-        return mean, None, n
-    means = total[filled] / count[filled]
-    return mean, float(means.std(ddof=1) / np.sqrt(len(means))), n
+    k = np.count_nonzero(filled)
+    if k < max(3, batches * 2 / 3):
+        return [(x, None, n) for x in mean.tolist()]
+    means = total.reshape(m, batches).compress(filled, axis=1) / count[filled]
+    se = means.std(axis=1, ddof=1) / np.sqrt(k)
+    return [(x, e, n) for x, e in zip(mean.tolist(), se.tolist(), strict=True)]

@@ -5,8 +5,9 @@ Answers "may these data be believed now?" and marks frozen stretches as missing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,19 +106,40 @@ def frozen_mask(series: Series, metric: str, target: Target | None, pace: float 
     return mask
 
 
+def plain_rows(part: Series, metrics: Sequence[str], settings: Settings) -> Floats | None:
+    """The metrics' samples where every one is there, in its range and none may be frozen, else None.
+
+    Then `cleaned` and `frozen_mask` would leave them as they are: one look says it for all. Shape:
+    (metrics, samples).
+    """
+    if not len(part) or not metrics or any(m not in part.values for m in metrics):
+        return None
+    rows = np.stack([part.values[m] for m in metrics])
+    least, most = rows.min(axis=1).tolist(), rows.max(axis=1).tolist()
+    for m, a, b in zip(metrics, least, most, strict=True):
+        t = settings.targets.get(m)
+        low, high = (t.lo, t.hi) if t is not None else (None, None)
+        if not (isfinite(a) and isfinite(b)):  # one NaN makes both NaN
+            return None
+        if (low is not None and a < low) or (high is not None and b > high):
+            return None
+    return None if _may_rest(part.ts_ms, rows, FROZEN_S * pace_of(settings)) else rows
+
+
 def _may_rest(ts_ms: Int64s, values: Floats, seconds: float) -> bool:
     """False only where no stretch of equal values is longer: one of every few samples says so already.
 
     Where these are at most a fifth of `seconds` apart, a longer stretch has five of them in a row.
+    Shape: `values` (samples,) or (metrics, samples); then one that may rest is enough.
     """
-    ts, some = ts_ms[::APART], values[::APART]
+    ts, some = ts_ms[::APART], values[..., ::APART]
     if (
         not len(ts)
         or 5 * max(int(ts_ms[-1] - ts[-1]), int((ts[1:] - ts[:-1]).max(initial=0))) > seconds * 1000
     ):
         return True
-    same = some[1:] == some[:-1]
-    return bool((same[3:] & same[2:-1] & same[1:-2] & same[:-3]).any())
+    same = some[..., 1:] == some[..., :-1]
+    return bool((same[..., 3:] & same[..., 2:-1] & same[..., 1:-2] & same[..., :-3]).any())
 
 
 def _others_move(series: Series, metric: str, first: int, last: int) -> bool:
@@ -178,7 +200,7 @@ def data_health(series: Series, settings: Settings, now_ms: int) -> Health:
     age_s = None if newest is None else max(0.0, (now_ms - newest) / 1000)
     rate = rate_of(recent.ts_ms)
     longest_gap, gaps = _gaps(recent.ts_ms, rate or settings.rate_hz, pace_of(settings))
-    masks = {m: frozen_mask(history, m, settings.targets.get(m), pace_of(settings)) for m in history.values}
+    masks = _masks(history, settings)
     stale = age_s is None or age_s > settings.max_age_s or clock_ahead
     observed = _count_rate(recent, settings)
     return Health(
@@ -188,7 +210,7 @@ def data_health(series: Series, settings: Settings, now_ms: int) -> Health:
         gaps=gaps,
         longest_gap_s=longest_gap,
         missing={m: _missing_share(recent, m, masks, settings, rate) for m in settings.metrics},
-        frozen=tuple(m for m, mask in masks.items() if len(mask) and mask[-1]),
+        frozen=tuple(m for m, mask in (masks or {}).items() if len(mask) and mask[-1]),
         clock_ahead=clock_ahead,
         stale=stale,
         enough=observed * settings.observe_window_s >= 1.2 * settings.min_samples,
@@ -220,15 +242,25 @@ def _count_rate(recent: Series, settings: Settings) -> float:
     return (len(recent) - 1) / max(seen_s, 1e-3)
 
 
-def _valid(part: Series, metric: str, masks: Mapping[str, Bools], settings: Settings) -> Bools:
+def _masks(history: Series, settings: Settings) -> dict[str, Bools] | None:
+    """Which samples of each metric are frozen; None where every sample of all of them counts."""
+    if plain_rows(history, tuple(history.values), settings) is not None:
+        return None
+    pace = pace_of(settings)
+    return {m: frozen_mask(history, m, settings.targets.get(m), pace) for m in history.values}
+
+
+def _valid(part: Series, metric: str, masks: Mapping[str, Bools] | None, settings: Settings) -> Bools:
     """Which of the newest samples of `metric` count; the mask may reach further back than `part`."""
     n = len(part)
+    if masks is None:
+        return np.ones(n, bool)
     values = cleaned(part.values[metric], settings.targets.get(metric))
     return np.asarray(np.isfinite(values) & ~masks[metric][len(masks[metric]) - n :])
 
 
 def _missing_share(
-    recent: Series, metric: str, masks: Mapping[str, Bools], settings: Settings, rate: float | None
+    recent: Series, metric: str, masks: Mapping[str, Bools] | None, settings: Settings, rate: float | None
 ) -> float:
     if metric not in recent.values:
         return 1.0
@@ -237,9 +269,11 @@ def _missing_share(
 
 
 def _fresh_s(
-    history: Series, metric: str, masks: Mapping[str, Bools], settings: Settings, now_ms: int
+    history: Series, metric: str, masks: Mapping[str, Bools] | None, settings: Settings, now_ms: int
 ) -> float | None:
     if metric not in history.values:
         return None
+    if masks is None:
+        return max(0.0, (now_ms - int(history.ts_ms[-1])) / 1000)
     good = np.flatnonzero(_valid(history, metric, masks, settings))
     return max(0.0, (now_ms - int(history.ts_ms[good[-1]])) / 1000) if len(good) else None

@@ -32,6 +32,7 @@ from selftune.harm import hard_breach, hard_inside_s
 from selftune.health import AHEAD_MS, Health, data_health
 from selftune.judging import QuietWindow
 from selftune.lifecycle import WAY_BACK, Change, Life, fold
+from selftune.lives import Move
 from selftune.mode import ModeState, effective_mode
 from selftune.objective import attainment, objective_score
 from selftune.plan import Snapshot
@@ -330,16 +331,16 @@ class Picture:
     @cached_property
     def lessons(self) -> tuple[Lesson, ...]:
         """What earlier single-rule changes did, newest last."""
-        return tuple(
-            Lesson(
-                rule=c.rules[0],
-                step=(c.moves[0].new if c.moves[0].new is not None else c.moves[0].old) - c.moves[0].old,
-                deltas=deltas_of(d.data, self.settings),
-                verdict=verdict_of(d.data.get("verdict")),
-            )
-            for c, d in self.judged[-LESSONS:]
-            if len(c.moves) == 1
-        )
+        kept = self.snap.memo.last("lessons")
+        before = {id(basis[0]): (basis, lesson) for basis, lesson in kept} if isinstance(kept, list) else {}
+        found: list[_Taught] = []
+        for c, d in self.judged[-LESSONS:]:
+            if len(c.moves) == 1:
+                old, basis = before.get(id(d)), (d, c.moves[0], self.settings)
+                same = old is not None and all(a is b for a, b in zip(old[0], basis, strict=True))
+                found.append(old if old is not None and same else (basis, _lesson(*basis)))
+        self.snap.memo.keep("lessons", found)
+        return tuple(lesson for _, lesson in found)
 
     @cached_property
     def warn_hold(self) -> tuple[Reason, int] | None:
@@ -407,6 +408,18 @@ class Picture:
         """Key of the last rule event known: where this decision stands in the story."""
         events = self.snap.records.events
         return events[-1].key if len(events) else None
+
+
+_Taught = tuple[tuple[Decision, Move, Settings], Lesson]
+
+
+def _lesson(d: Decision, move: Move, settings: Settings) -> Lesson:
+    return Lesson(
+        rule=move.rule,
+        step=(move.new if move.new is not None else move.old) - move.old,
+        deltas=deltas_of(d.data, settings),
+        verdict=verdict_of(d.data.get("verdict")),
+    )
 
 
 def crit_key(crit: RiskWarning) -> str:

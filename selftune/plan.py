@@ -45,6 +45,10 @@ class Memo:
         known = self._kept.get(name)
         return None if known is None else known[1]
 
+    def keep(self, name: str, value: object) -> None:
+        """For `last`: whoever asks again must look itself what of it still holds."""
+        self._kept[name] = ((), value)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from math import ceil, isnan
 
 import numpy as np
@@ -63,28 +64,30 @@ class Tiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Quiet:
-    """Quiet windows, oldest first, and the tiles that they were made of."""
+    """Quiet windows, oldest first, and what they were made of: their tiles, their regimes."""
 
     windows: tuple[QuietWindow, ...] = ()
     metrics: tuple[str, ...] = ()
     tiles: Tiles | None = None
+    regimes: Int64s | None = None
 
-    def same(self, tiles: Tiles, metrics: tuple[str, ...]) -> dict[int, QuietWindow]:
-        """For each of `tiles` that is as it was: its window."""
+    def places_of(self, tiles: Tiles, regimes: Int64s, metrics: tuple[str, ...]) -> Int64s:
+        """For each of `tiles` the place of its window here, -1 where there is none that is as it was."""
         old = self.tiles
         if (
             old is None
+            or self.regimes is None
             or not len(old.start_ms)
             or metrics != self.metrics
             or tiles.length_ms != old.length_ms
         ):
-            return {}
+            return np.full(len(tiles.start_ms), -1, np.int64)
         at = np.minimum(np.searchsorted(old.start_ms, tiles.start_ms), len(old.start_ms) - 1)
-        same = old.start_ms[at] == tiles.start_ms
+        same = (old.start_ms[at] == tiles.start_ms) & (self.regimes[at] == regimes)
         for a, b in ((old.mean, tiles.mean), (old.se, tiles.se)):
             same &= ((a[at] == b) | (np.isnan(a[at]) & np.isnan(b))).all(axis=1)
         same &= (old.count[at] == tiles.count).all(axis=1)
-        return {i: self.windows[at[i]] for i in np.flatnonzero(same).tolist()}
+        return np.where(same, at, -1)
 
 
 def tiles_of(grid: Coarse, metrics: Sequence[str], starts: Int64s, k: int, *, least: int = 2) -> Tiles:
@@ -180,29 +183,31 @@ def quiet_of(
     if not starts:
         return Quiet()
     tiles = tiles_of(grid, settings.metrics, np.array(starts, np.int64), k)
-    same = known.same(tiles, settings.metrics) if known is not None else {}
+    regimes = np.searchsorted(np.sort(np.array(regimes_ms, np.int64)), tiles.start_ms, side="right")
+    old = (known or Quiet()).places_of(tiles, regimes, settings.metrics).tolist()
     timeline = _Timeline(events, settings)
-    values: dict[int, dict[str, float]] = {}
-    held: Mapping[str, float] | None = None
-    regimes = sorted(regimes_ms)
-    windows: list[QuietWindow] = []
     kept = np.flatnonzero(np.isfinite(tiles.mean).any(axis=1))
-    for i in kept.tolist():
-        start, begin = starts[i], begins[i]
-        if begin not in values:
-            values[begin], held = timeline.at(begin), None
-        regime, old = bisect_right(regimes, start), same.get(i)
-        if old is not None and old.regime == regime and (old.values is held or old.values == values[begin]):
-            windows.append(old)
-            held = old.values  # windows of one stretch share them: they are compared once
-        else:
-            stats = tiles.stats(i, settings.metrics)
+    windows: list[QuietWindow] = []
+    for begin, stretch in groupby(kept.tolist(), key=begins.__getitem__):
+        values = timeline.at(begin)
+        held: Mapping[str, float] | None = None  # windows of one stretch share them: they are compared once
+        for i in stretch:
+            place = old[i]
+            if known is not None and place >= 0:
+                window = known.windows[place]
+                if window.values is held or window.values == values:
+                    held = window.values
+                    windows.append(window)
+                    continue
+            stats, end = tiles.stats(i, settings.metrics), tiles.end_ms(i)
             windows.append(
                 QuietWindow(
-                    start_ms=start, end_ms=tiles.end_ms(i), values=values[begin], stats=stats, regime=regime
+                    start_ms=starts[i], end_ms=end, values=values, stats=stats, regime=int(regimes[i])
                 )
-            )  # fmt: skip
-    return Quiet(windows=tuple(windows), metrics=settings.metrics, tiles=tiles.of(kept))
+            )
+    return Quiet(
+        windows=tuple(windows), metrics=settings.metrics, tiles=tiles.of(kept), regimes=regimes[kept]
+    )
 
 
 def brief_windows(

@@ -52,6 +52,7 @@ _TS = re.compile(
     re.ASCII,
 )
 _BLOCK_LINES = 2048
+_DECIMAL_MOST = 16  # characters: 15 digits and a point
 _FAST_FROM_LINES = 48  # below this numpy's fixed costs exceed what they save
 _CACHE_ENTRIES = 4096
 
@@ -256,11 +257,18 @@ class RowParser:
         if stamps is None:
             return False
         ts, naive = stamps
-        flat = block.decode("ascii").replace("\n", ",").split(",")
+        starts, ends = cells
+        flat: list[str] | None = None
         values = np.full((len(self.metrics), len(ts)), np.nan)
         for row, column in zip(values, work.columns, strict=True):
-            if column >= 0:
+            if column < 0:
+                continue
+            plain = _decimals(raw, starts[:, column], ends[:, column])
+            if plain is None:
+                flat = flat or block.decode("ascii").replace("\n", ",").split(",")
                 row[:] = _numbers(flat[column : -1 : len(header.names)])
+            else:
+                row[:] = plain
         values[~np.isfinite(values)] = np.nan
         keep = ~np.isnan(values).all(axis=0)
         work.rejects["no_number"] += int(len(ts) - keep.sum())
@@ -391,6 +399,32 @@ def _cell_edges(raw: NDArray[np.uint8], width: int) -> tuple[Int64s, Int64s] | N
         return None
     last = ends - ((raw[ends - 1] == 13) & (ends > begins))
     return np.column_stack([begins, grid + 1]), np.column_stack([grid, last])
+
+
+def _decimals(raw: NDArray[np.uint8], starts: Int64s, ends: Int64s) -> Floats | None:
+    """One column's numbers, to the last bit those of `float`; None unless all are like `0.285` or `-12.5`.
+
+    Exact: whole numbers below 2**53 over a power of ten up to 22 are rounded once, by the division.
+    Source: W. D. Clinger, How to read floating point numbers accurately, 1990.
+    """
+    width = ends - starts
+    out = np.empty(len(width))
+    for w in np.flatnonzero(np.bincount(np.minimum(width, _DECIMAL_MOST + 1))).tolist():
+        if not 3 <= w <= _DECIMAL_MOST:
+            return None
+        rows = np.flatnonzero(width == w)
+        text = raw[starts[rows, None] + np.arange(w)]
+        minus = text[:, 0] == ord("-")
+        text[minus, 0] = ord("0")
+        point = text[0].tobytes().find(b".")
+        if not 0 < point < w - 1 or (text[:, point] != ord(".")).any():
+            return None
+        digits = np.delete(text, point, axis=1) - np.uint8(ord("0"))
+        if (digits > 9).any() or (minus.any() and point < 2):
+            return None
+        whole = digits @ 10.0 ** np.arange(w - 2, -1, -1)
+        out[rows] = np.where(minus, -1.0, 1.0) * (whole / 10.0 ** (w - 1 - point))
+    return out
 
 
 def _numbers(cells: list[str]) -> list[float]:

@@ -315,6 +315,22 @@ def test_a_header_in_mid_file_holds_for_what_follows(root: Path) -> None:
 
 
 # ----------------------------------------------------------------------------- the review's question
+def test_of_equal_instants_the_last_written_stays(recorded: Path, tmp_path: Path) -> None:
+    """Rows written twice are the commonest fault of a writer: they have a path of their own."""
+    root = tmp_path / "twice"
+    shutil.copytree(recorded, root)
+    settings = parse((root / "configs/self_tuning.yaml").read_bytes())
+    before, file = read_samples(root, settings), root / "logs/metrics.csv"
+    header, *lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    wrong = [f"{line.split(',')[0]},0.5,0.5,0.5,0.5\n" for line in lines[::100]]
+    both = [x for i, line in enumerate(lines) for x in ([wrong[i // 100], line] if i % 100 == 0 else [line])]
+    file.write_text("".join([header, *both]), encoding="utf-8")
+    after = read_samples(root, settings)
+    assert after.ts_ms.tolist() == before.ts_ms.tolist()
+    assert after.values.tobytes() == before.values.tobytes()
+    assert after.values.flags["C_CONTIGUOUS"]
+
+
 def test_the_review_sees_the_newest_backtest_of_the_settings_in_force(root: Path) -> None:
     def tested() -> object:
         return standing.tested_of(root, Picture(Root(root).snapshot()))

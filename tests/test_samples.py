@@ -277,6 +277,27 @@ def test_the_columnar_path_reads_what_the_line_path_reads(script: list[tuple[str
     np.testing.assert_array_equal(fast.values, np.array(values).T)
 
 
+_cell = st.one_of(
+    st.from_regex(r"-?[0-9]{1,14}\.[0-9]{1,14}", fullmatch=True),
+    st.from_regex(r"[0-9]\.[0-9]{3}", fullmatch=True),
+    st.sampled_from(["", "1", ".5", "5.", "-.5", "-0.0", "+0.5", " 0.5", "1e-3", "nan", "inf", "--1.0", "0.-5"]),
+)  # fmt: skip
+
+
+@given(st.lists(_cell, min_size=1, max_size=5), st.sampled_from(["\n", "\r\n"]))
+def test_a_number_is_to_the_last_bit_what_float_makes_of_it(cells: list[str], end: str) -> None:
+    stamps = [datetime.fromtimestamp(1_772_323_200 + i, UTC).isoformat() for i in range(60)]
+    said = [
+        f"{ts},{cells[i % len(cells)]},0.5,1,{cells[i % len(cells)]}{end}".encode()
+        for i, ts in enumerate(stamps)
+    ]
+    parser = RowParser(METRICS, {}, UTC)
+    header = parser.header_in(HEADER)
+    fast, slow = parser.parse(b"".join(said), header), [parser.parse(line, header) for line in said]
+    assert fast.values.tobytes() == np.concatenate([one.values for one in slow], axis=1).tobytes()
+    assert fast.rejects == sum((one.rejects for one in slow), start=type(fast.rejects)())
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize(
     "form", ["{}Z", "{}.2Z", "{}.123456+09:00", "{}.12+0530", "{}-03", "{}", "{}.9999", "{} +09:00"]
