@@ -280,7 +280,7 @@ def test_the_columnar_path_reads_what_the_line_path_reads(script: list[tuple[str
 _cell = st.one_of(
     st.from_regex(r"-?[0-9]{1,14}\.[0-9]{1,14}", fullmatch=True),
     st.from_regex(r"[0-9]\.[0-9]{3}", fullmatch=True),
-    st.sampled_from(["", "1", ".5", "5.", "-.5", "-0.0", "+0.5", " 0.5", "1e-3", "nan", "inf", "--1.0", "0.-5"]),
+    st.sampled_from(["", "1", ".5", "5.", "-.5", "-0.0", "+0.5", " 0.5", "1e-3", "nan", "inf", "0.-5"]),
 )  # fmt: skip
 
 
