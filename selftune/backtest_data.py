@@ -287,10 +287,14 @@ def _parsed(piece: _Piece, say: Say) -> Rows:
 def _in_order(parts: Sequence[Rows], metrics: int) -> tuple[Int64s, Floats]:
     """The rows sorted, strays out, clock set right: at once where the file is plain, else row by row."""
     ts = np.concatenate([p.ts_ms for p in parts]) if parts else np.empty(0, np.int64)
-    values = np.concatenate([p.values for p in parts], axis=1) if parts else np.empty((metrics, 0))
-    if len(ts) and bool((ts[1:] >= ts[:-1]).all()):
-        if not (last := np.append(ts[1:] > ts[:-1], True)).all():  # of equal instants the last written stays
-            ts, values = ts[last], values.compress(last, axis=1)
+    each = [p.values for p in parts] or [np.empty((metrics, 0))]
+    plain = len(ts) > 0 and bool((ts[1:] >= ts[:-1]).all())
+    if plain and not (last := np.append(ts[1:] > ts[:-1], True)).all():  # the last written of equal instants
+        ends = np.cumsum([len(p.ts_ms) for p in parts[:-1]])
+        each = [v.compress(keep, axis=1) for v, keep in zip(each, np.split(last, ends), strict=True)]
+        ts = ts[last]
+    values = np.concatenate(each, axis=1)
+    if plain:
         tail, _ = _admitted(ts[-TAIL:], values[:, -TAIL:], metrics)  # a stray stamp at the very end
         n = int(np.searchsorted(ts, tail[-1], side="right")) if len(tail) else 0
         return ts[:n], values[:, :n]
