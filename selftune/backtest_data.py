@@ -286,7 +286,7 @@ def _parsed(piece: _Piece, say: Say) -> Rows:
 
 def _in_order(parts: Sequence[Rows], metrics: int) -> tuple[Int64s, Floats]:
     """The rows sorted, strays out, clock set right: at once where the file is plain, else row by row."""
-    ts = np.concatenate([p.ts_ms for p in parts]) if parts else np.empty(0, np.int64)
+    ts = raw = np.concatenate([p.ts_ms for p in parts]) if parts else np.empty(0, np.int64)
     each = [p.values for p in parts] or [np.empty((metrics, 0))]
     plain = len(ts) > 0 and bool((ts[1:] >= ts[:-1]).all())
     if plain and not (last := np.append(ts[1:] > ts[:-1], True)).all():  # the last written of equal instants
@@ -295,7 +295,10 @@ def _in_order(parts: Sequence[Rows], metrics: int) -> tuple[Int64s, Floats]:
         ts = ts[last]
     values = np.concatenate(each, axis=1)
     if plain:
-        tail, _ = _admitted(ts[-TAIL:], values[:, -TAIL:], metrics)  # a stray stamp at the very end
+        end = raw[
+            -TAIL:
+        ]  # a stray stamp at the very end: what is believed counts rows, also those written twice
+        tail, _ = _admitted(end, np.zeros((metrics, len(end))), metrics)
         n = int(np.searchsorted(ts, tail[-1], side="right")) if len(tail) else 0
         return ts[:n], values[:, :n]
     return _admitted(ts, values, metrics)

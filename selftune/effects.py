@@ -479,7 +479,7 @@ def _batch_means(values: Floats, batch: Int64s, batches: int, least: float) -> M
 
 
 def _all_batch_means(rows: Floats, batch: Int64s, batches: int, least: float) -> list[Means]:
-    """The same of each row of valid samples, with `least` of them."""
+    """(mean, its standard error, valid samples) of each row; with fewer than `least` only the last."""
     m, n = rows.shape
     if n == 0 or n < least:
         return [(None, None, n)] * m

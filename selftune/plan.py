@@ -23,9 +23,10 @@ T = TypeVar("T")
 
 
 class Memo:
-    """Results kept from one snapshot to the next, each under the very inputs it was made from.
+    """Results kept from one snapshot to the next, under the very inputs they were made from (`get`).
 
-    A function of equal inputs gives equal results, so that keeping them changes no decision.
+    A function of equal inputs gives equal results, so that keeping them changes no decision. What was put in
+    by `keep` says itself what it was made from.
     """
 
     def __init__(self) -> None:
@@ -46,7 +47,7 @@ class Memo:
         return None if known is None else known[1]
 
     def keep(self, name: str, value: object) -> None:
-        """For `last`: whoever asks again must look itself what of it still holds."""
+        """For `last` alone: whoever asks must see for itself what of it still holds."""
         self._kept[name] = ((), value)
 
 

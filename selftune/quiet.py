@@ -183,8 +183,9 @@ def quiet_of(
     if not starts:
         return Quiet()
     tiles = tiles_of(grid, settings.metrics, np.array(starts, np.int64), k)
-    regimes = np.searchsorted(np.sort(np.array(regimes_ms, np.int64)), tiles.start_ms, side="right")
-    old = (known or Quiet()).places_of(tiles, regimes, settings.metrics).tolist()
+    began = sorted(regimes_ms)  # bisected as they are: a damaged line may name an instant beyond int64
+    regimes = np.array([bisect_right(began, start) for start in starts], np.int64)
+    places = (known or Quiet()).places_of(tiles, regimes, settings.metrics).tolist()
     timeline = _Timeline(events, settings)
     kept = np.flatnonzero(np.isfinite(tiles.mean).any(axis=1))
     windows: list[QuietWindow] = []
@@ -192,7 +193,7 @@ def quiet_of(
         values = timeline.at(begin)
         held: Mapping[str, float] | None = None  # windows of one stretch share them: they are compared once
         for i in stretch:
-            place = old[i]
+            place = places[i]
             if known is not None and place >= 0:
                 window = known.windows[place]
                 if window.values is held or window.values == values:

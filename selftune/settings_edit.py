@@ -26,7 +26,7 @@ from selftune.settings_yaml import (
     Unreadable,
     decode,
     dotted,
-    read,
+    read_again,
     split_path,
 )
 
@@ -65,7 +65,7 @@ def _refused(file: str, path: Path) -> SettingsError:
 
 def _tree(body: str, file: str) -> Map:
     try:
-        return read(decode(body, file), file)[0]
+        return read_again(decode(body, file), file)[0]
     except Unreadable as unreadable:
         raise SettingsError(*unreadable.problems) from unreadable
 

@@ -8,7 +8,7 @@ from selftune.domain import Problem, SettingsError
 from selftune.settings import SETTINGS_FILE, Settings
 from selftune.settings_mend import mend, tab_lines, without_tabs
 from selftune.settings_schema import build
-from selftune.settings_yaml import BOM, MAX_PROBLEMS, Unreadable, decode, dotted, path_at, read
+from selftune.settings_yaml import BOM, MAX_PROBLEMS, Unreadable, decode, dotted, path_at, read, read_again
 
 
 def parse(text: bytes | str, *, file: str = SETTINGS_FILE) -> Settings:
@@ -55,7 +55,7 @@ def check(text: bytes | str, file: str) -> tuple[Settings | None, list[Problem]]
 
 def _check(body: str, file: str) -> tuple[Settings | None, list[Problem]]:
     try:
-        root, duplicates = read(body, file)
+        root, duplicates = read_again(body, file)
     except Unreadable as unreadable:
         return None, unreadable.problems
     return build(root, file, duplicates)

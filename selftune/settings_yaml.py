@@ -108,13 +108,6 @@ def read(text: str, file: str) -> tuple[Map, list[Problem]]:
 
     Raises: Unreadable with every structural problem, when there are others than duplicates.
     """
-    root, problems = _read(text, file)
-    return root, list(problems)
-
-
-# An edit and its preview read the same few texts many times over, and PyYAML takes 10 to 30 ms for each.
-@lru_cache(maxsize=8)
-def _read(text: str, file: str) -> tuple[Map, tuple[Problem, ...]]:
     reader = _Reader(file)
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -130,7 +123,22 @@ def _read(text: str, file: str) -> tuple[Map, tuple[Problem, ...]]:
         raise Unreadable(reader.problems)
     if not isinstance(reader.root, Map):
         raise Unreadable([Problem(code="empty_file" if reader.empty else "not_a_mapping", file=file, line=1)])
-    return reader.root, tuple(reader.problems)
+    return reader.root, reader.problems
+
+
+def read_again(text: str, file: str) -> tuple[Map, list[Problem]]:
+    """What `read` gives, remembered for the last few texts; for settings, which hold no secrets.
+
+    An edit, its check and its preview read the same ones over and over; PyYAML takes 10 to 30 ms for each.
+    """
+    root, problems = _remembered(text, file)
+    return root, list(problems)
+
+
+@lru_cache(maxsize=8)
+def _remembered(text: str, file: str) -> tuple[Map, tuple[Problem, ...]]:
+    root, problems = read(text, file)
+    return root, tuple(problems)
 
 
 def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[str, int | None, Path]:

@@ -314,7 +314,6 @@ def test_a_header_in_mid_file_holds_for_what_follows(root: Path) -> None:
     assert np.array_equal(before.values, after.values, equal_nan=True)
 
 
-# ----------------------------------------------------------------------------- the review's question
 def test_of_equal_instants_the_last_written_stays(recorded: Path, tmp_path: Path) -> None:
     """Rows written twice are the commonest fault of a writer: they have a path of their own."""
     root = tmp_path / "twice"
@@ -331,6 +330,24 @@ def test_of_equal_instants_the_last_written_stays(recorded: Path, tmp_path: Path
     assert after.values.flags["C_CONTIGUOUS"]
 
 
+@pytest.mark.parametrize(
+    ("after", "kept"),
+    [
+        ([100_000, 100_000, 100_000], 11),  # three rows ahead are a clock, also when they are one instant
+        ([100_000, 100_250, 100_250], 12),
+        ([100_000, 100_000], 10),  # two may be a stray, and are left out at the end
+        ([2_250], 10),
+    ],
+)
+def test_rows_written_twice_count_for_a_leap_at_the_end(root: Path, after: list[int], kept: int) -> None:
+    stamps = [*range(0, 2_500, 250), *after]
+    lines = [f"{iso(1_790_000_000_000 + ms, ZoneInfo('UTC'))},0.1,0.2,0.3,0.4\n" for ms in stamps]
+    header = "ts,phase_diff,entropy_rate,creative_band,risk_band\n"
+    (root / "logs/metrics.csv").write_text(header + "".join(lines), encoding="utf-8")
+    assert len(read_samples(root, parse(SHIPPED.read_bytes()))) == kept
+
+
+# ----------------------------------------------------------------------------- the review's question
 def test_the_review_sees_the_newest_backtest_of_the_settings_in_force(root: Path) -> None:
     def tested() -> object:
         return standing.tested_of(root, Picture(Root(root).snapshot()))

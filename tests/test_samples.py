@@ -298,6 +298,12 @@ def test_a_number_is_to_the_last_bit_what_float_makes_of_it(cells: list[str], en
     assert fast.rejects == sum((one.rejects for one in slow), start=type(fast.rejects)())
 
 
+def test_plain_decimals_are_never_split_into_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selftune.rows._numbers", lambda cells: pytest.fail(f"{cells[:3]} are plain"))
+    parser = RowParser(METRICS, {}, UTC)
+    assert len(parser.parse(rows(0, 100), parser.header_in(HEADER)).ts_ms) == 100
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize(
     "form", ["{}Z", "{}.2Z", "{}.123456+09:00", "{}.12+0530", "{}-03", "{}", "{}.9999", "{} +09:00"]
