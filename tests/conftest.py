@@ -86,6 +86,7 @@ SLOW = {
     "test_loop",
     "test_no_dead_ends",
     "test_oidc",
+    "test_pretended",
     "test_raw_socket",
     "test_rotation",
     "test_samples",

@@ -62,12 +62,14 @@ def first_abort(series: Series, settings: Settings = SETTINGS, others_ms: tuple[
 
 
 # ----------------------------------------------------------------------------- early harm
+@pytest.mark.slow
 @pytest.mark.parametrize(("sd", "tau_s", "reach_s"), [(0.01, 1.0, 15), (0.02, 2.0, 22), (0.03, 2.0, 40)])
 def test_harm_is_seen_as_early_as_the_method_promises(sd: float, tau_s: float, reach_s: int) -> None:
     found = [first_abort(stream(step=0.05, sd=sd, tau_s=tau_s, seed=s)) for s in range(15)]
     assert np.median([f if f is not None else math.inf for f in found]) <= reach_s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sd", "tau_s", "drift"), [(0.01, 1.0, 0.0), (0.02, 2.0, 0.01), (0.01, 10.0, 0.0), (0.003, 1.0, 0.01)]
 )

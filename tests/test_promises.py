@@ -87,6 +87,7 @@ with commit_lock(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lang", ["ko", "en"])
 def test_a_hand_that_finds_the_commit_lock_taken_names_the_holder_and_ends_with_5(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], lang: str

@@ -94,6 +94,7 @@ def test_the_report_holds_everything_and_asks_nobody() -> None:
     assert text.count("<svg") == 6  # ruler, receipt and metric, in two languages
 
 
+@pytest.mark.slow
 def test_both_languages_say_it() -> None:
     p, did = suggested()
     text = decision_html(p, did).decode()
