@@ -2,7 +2,7 @@
 # make test   every test but the soak, in parallel
 # make shots  pictures of every page into shots/ (needs Chromium)
 # make check  format, lint, types and the fast tests
-# make bench  every benchmark beside its peers: about 20 minutes on two idle cores; QUICK=1: about 4, rough
+# make bench  every benchmark beside its peers: about 20 minutes on two idle cores; QUICK=1: about 10, rough
 # make example  a real service under a real load, tuned from practice to a loan and back: about 18 minutes (needs Chromium)
 # make dist   sdist and wheel into dist/
 # make soak   days of the loop on simulated systems; minutes of work
