@@ -295,9 +295,7 @@ def _in_order(parts: Sequence[Rows], metrics: int) -> tuple[Int64s, Floats]:
         ts = ts[last]
     values = np.concatenate(each, axis=1)
     if plain:
-        end = raw[
-            -TAIL:
-        ]  # a stray stamp at the very end: what is believed counts rows, also those written twice
+        end = raw[-TAIL:]  # a stray stamp may stand there: to believe it, rows are counted, those twice too
         tail, _ = _admitted(end, np.zeros((metrics, len(end))), metrics)
         n = int(np.searchsorted(ts, tail[-1], side="right")) if len(tail) else 0
         return ts[:n], values[:, :n]
