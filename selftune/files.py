@@ -57,6 +57,9 @@ class Ops:
     def replace(self, source: str, target: str) -> None:
         os.replace(source, target)
 
+    def link(self, source: str, target: str) -> None:
+        os.link(source, target)
+
     def unlink(self, path: str) -> None:
         os.unlink(path)
 
@@ -206,7 +209,7 @@ def replace(path: Path, data: bytes, *, durable: bool, mode: int = 0o644, ops: O
     `durable`: on return the new content survives a power loss (not for the heartbeat).
     Raises: StorageError; then the old content stands.
     """
-    temp = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_TEMP_SUFFIX}")
+    temp = _temp_of(path)
     with _in_words(path, "replace"):
         _make_folder(path.parent, ops)
         try:
@@ -217,6 +220,58 @@ def replace(path: Path, data: bytes, *, durable: bool, mode: int = 0o644, ops: O
             raise
         if durable:
             _sync_folder(path.parent, ops)
+
+
+def replace_known(path: Path, base: bytes, data: bytes, *, limit: int, ops: Ops = OS) -> bytes | None:
+    """`data`, now durably in place of `base`; else what was found instead (None: nothing), and that stands.
+
+    An editor takes no lock. So the bytes are compared in the instant before the swap, and the old file
+    is kept by a second name until the new one is on disk: whoever was writing into it meanwhile gets
+    it back. What an editor renames into place within that instant alone would be lost.
+    Raises: StorageError; then what was there stands. A file of more than `limit` bytes counts as None.
+    """
+    temp, old = _temp_of(path), _temp_of(path)
+    with _in_words(path, "replace"):
+        try:
+            found = _put_for(path, base, data, temp, old, limit, ops)
+        except OSError:
+            _forget(temp, ops)
+            _forget(old, ops)
+            raise
+        _forget(temp, ops)
+        _forget(old, ops)
+    return found
+
+
+def _put_for(
+    path: Path, base: bytes, data: bytes, temp: Path, old: Path, limit: int, ops: Ops
+) -> bytes | None:
+    if (found := read_small(path, limit, ops=ops)) != base:
+        return found
+    mode = stat.S_IMODE(ops.stat(str(path)).st_mode)
+    _write_temp(temp, data, durable=True, mode=mode, ops=ops)
+    kept = _second_name(path, old, ops)
+    if (found := read_small(path, limit, ops=ops)) != base:
+        return found
+    _swap(str(temp), str(path), ops)
+    _sync_folder(path.parent, ops)
+    if not kept or (found := read_small(old, limit, ops=ops)) == base:
+        return data
+    _swap(str(old), str(path), ops)
+    _sync_folder(path.parent, ops)
+    return found
+
+
+def _temp_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_TEMP_SUFFIX}")
+
+
+def _second_name(path: Path, name: Path, ops: Ops) -> bool:
+    try:
+        ops.link(str(path), str(name))
+    except OSError:
+        return False  # not every file system has them; then the comparison before the swap is all
+    return True
 
 
 def put_aside(path: Path, part: Path, *, root: Path, ops: Ops = OS) -> None:

@@ -8,7 +8,6 @@ whose file never came is seen as such (`Fate.LOST`), and nothing is ever applied
 from __future__ import annotations
 
 import hashlib
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,10 +26,9 @@ from selftune.domain import (
     SelftuneError,
     SettingsError,
     StaleSnapshot,
-    StorageError,
 )
 from selftune.drafting import Changes, Draft, Value, draft
-from selftune.files import OS, Ops, inside, read_small, replace
+from selftune.files import OS, Ops, inside, read_small, replace, replace_known
 from selftune.ledger import FileLedger
 from selftune.runtime import TRIES, Root
 
@@ -150,15 +148,10 @@ def _record(plan: Draft, base: bytes, after: bytes, *, actor: str, role: Role, w
 
 
 def _swap(path: Path, base: bytes, after: bytes, ops: Ops) -> None:
-    """The new file in place of the old one. An editor takes no lock, so the bytes are compared once more."""
-    found = read_small(path, LIMIT, ops=ops)
-    if found != base:
+    """The new file in place of the old one, which an editor, who takes no lock, may have changed by now."""
+    found = replace_known(path, base, after, limit=LIMIT, ops=ops)
+    if found != after:
         raise Conflict(base, found)
-    try:
-        mode = stat.S_IMODE(ops.stat(str(path)).st_mode)
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror or error}") from error
-    replace(path, after, durable=True, mode=mode, ops=ops)
 
 
 # ----------------------------------------------------------------------------- copies

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from selftune.domain import StorageError
-from selftune.files import Ops, Tail, append, clean_temps, mend, read_small, replace
+from selftune.files import Ops, Tail, append, clean_temps, mend, read_small, replace, replace_known
 from tests.test_ledger import FaultyOps, Killed
 
 
@@ -62,6 +63,77 @@ def test_modes_are_as_asked(tmp_path: Path) -> None:
     append(tmp_path / "approvals", [b"x\n"], root=tmp_path, mode=0o600)
     for name in ("users.yaml", "approvals"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+
+
+class Busy(Ops):
+    """An editor that takes no lock does something right before or after we put our file in place."""
+
+    def __init__(self, before: Callable[[], None] | None, after: Callable[[], None] | None) -> None:
+        self.before, self.after = before, after
+
+    def link(self, source: str, target: str) -> None:
+        super().link(source, target)
+        if self.before:
+            self.before()
+
+    def replace(self, source: str, target: str) -> None:
+        super().replace(source, target)
+        now, self.after = self.after, None
+        if now:
+            now()
+
+
+def test_what_an_editor_writes_while_we_replace_is_never_lost(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+
+    def put(ops: Ops, base: bytes = b"old") -> bytes | None:
+        return replace_known(path, base, b"ours", limit=100, ops=ops)
+
+    def theirs() -> None:
+        path.write_bytes(b"theirs")
+
+    for missing in (True, False):
+        path.unlink(missing_ok=True)
+        if not missing:
+            theirs()
+        assert put(Busy(None, None)) == (None if missing else b"theirs")
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    assert put(Ops()) == b"ours" == path.read_bytes() and stat.S_IMODE(path.stat().st_mode) == 0o640
+    path.write_bytes(b"old")
+    assert put(Busy(theirs, None)) == b"theirs" == path.read_bytes(), "right before the swap"
+    path.write_bytes(b"old")
+    with path.open("r+b") as editor:  # opened before the swap, saved right after it
+
+        def save() -> None:
+            editor.write(b"theirs")
+            editor.flush()
+
+        assert put(Busy(None, save)) == b"theirs" == path.read_bytes()
+        editor.write(b", and on")
+    assert path.read_bytes() == b"theirs, and on", "their handle is the file itself"
+    path.write_bytes(b"old")
+    assert put(Busy(None, theirs)) == b"ours" and path.read_bytes() == b"theirs", "after ours: theirs stands"
+    assert [f.name for f in tmp_path.iterdir()] == ["settings.yaml"]
+
+
+@pytest.mark.parametrize("failing", ["link", "replace"])
+def test_what_cannot_be_put_in_place_leaves_the_old_file_and_no_temp(failing: str, tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(b"old")
+    ops = Ops()
+
+    def no(source: str, target: str) -> None:
+        raise OSError(28, "no room")
+
+    setattr(ops, failing, no)
+    if failing == "link":  # not every file system has second names
+        assert replace_known(path, b"old", b"ours", limit=100, ops=ops) == b"ours"
+    else:
+        with pytest.raises(StorageError, match="no room"):
+            replace_known(path, b"old", b"ours", limit=100, ops=ops)
+        assert path.read_bytes() == b"old"
+    assert [f.name for f in tmp_path.iterdir()] == ["settings.yaml"]
 
 
 def test_a_foreign_half_line_that_appears_before_our_write_costs_us_no_line(tmp_path: Path) -> None:
