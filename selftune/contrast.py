@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 from scipy.special import stdtr, stdtrit
 
 from selftune.series import Floats
@@ -134,23 +135,26 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True)
 class _History:
-    """Quiet time before the event: filled bins (0 where missing), where they are bad, AR fits.
+    """Quiet time before the events: filled bins (0 where missing), where they are bad, AR fits.
 
-    Shape: `x` (metrics, bins); all metrics are bad at the same bins. The fits are one a metric.
+    Shape: `x` (rows, bins); all rows are bad at the same bins. `streams`: the rows of each event, which are
+    loud at the same bins; `cum_loud` (streams, bins). The fits are one a row.
     """
 
     x: Floats
+    streams: list[slice]
     cum_missing: NDArray[np.int64]
     cum_loud: NDArray[np.int64]
-    levels: list[Floats]  # AR polynomial of the levels
-    steps: list[Floats]  # AR polynomial of the first differences, times (1 - B)
+    levels: tuple[Floats, NDArray[np.int64]]  # AR polynomials of the levels, their orders
+    steps: tuple[Floats, NDArray[np.int64]]  # AR polynomials of the first differences, times (1 - B)
     means: dict[int, tuple[Floats, Floats]] = field(default_factory=dict)
     spreads: dict[tuple[int, int], Floats] = field(default_factory=dict)
 
     def _batch_means(self, width: int) -> tuple[Floats, Floats]:
         """Means of `width` bins from each bin on, and their squares."""
         if width not in self.means:
-            means = _correlated(self.x, [np.full(width, 1 / width)] * len(self.x))
+            mean = np.full(width, 1 / width)
+            means = np.stack([np.correlate(row, mean, "valid") for row in self.x])
             self.means[width] = means, means * means
         return self.means[width]
 
@@ -168,27 +172,32 @@ class _History:
         return self.spreads[n, width][:, part.start : part.start + places]
 
 
-def _correlated(x: Floats, weights: Sequence[Floats]) -> Floats:
-    """The weighted sum of each row of `x` at every place, by weights of its own."""
-    return np.stack([np.correlate(row, w, "valid") for row, w in zip(x, weights, strict=True)])
-
-
 # ----------------------------------------------------------------------------- history
-def _history(bins: Bins, y: Floats, reference: Floats) -> _History:
-    """`y`: the bins of all metrics, in which the same ones are missing."""
+def _history(bins: Bins, y: Floats, reference: Floats, quiet: Bools, streams: list[slice]) -> _History:
+    """`y`: the bins of all rows, in which the same ones are missing; `quiet`: those of each stream."""
     x = y[:, : bins.hist - 1]
     if np.isnan(x[0]).any():
         x = np.stack([fill_short(row) for row in x])
     x = x - reference
-    missing, loud = np.isnan(x[0]), ~bins.quiet[: bins.hist - 1]
-    parts = [x[:, a:b] for a, b in runs(~missing & ~loud) if b - a >= bins.size(30)]
-    moves = [np.diff(p) for p in parts]
+    missing, loud = np.isnan(x[0]), ~quiet[:, : bins.hist - 1]
+    levels, steps = [], []
+    for mine, noise in zip(streams, loud, strict=True):
+        parts = [x[mine, a:b] for a, b in runs(~missing & ~noise) if b - a >= bins.size(30)]
+        levels.append([detrended(p) for p in parts])
+        steps.append([detrended(np.diff(p)) for p in parts])
+    many = [mine.stop - mine.start for mine in streams]
+    polys, orders = burgs(levels + steps, many + many)
+    k = len(x)
+    moves = np.zeros((k, polys.shape[1] + 1))
+    moves[:, :-1] = polys[k:]
+    moves[:, 1:] -= polys[k:]
     return _History(
         x=np.where(missing, 0.0, x),
+        streams=streams,
         cum_missing=np.concatenate(([0], np.cumsum(missing))),
-        cum_loud=np.concatenate(([0], np.cumsum(loud))),
-        levels=burgs([detrended(p) for p in parts], len(x)),
-        steps=[np.convolve(a, (1.0, -1.0)) for a in burgs([detrended(m) for m in moves], len(x))],
+        cum_loud=np.cumsum(np.pad(loud, ((0, 0), (1, 0))), axis=1, dtype=np.int64),
+        levels=(polys[:k], orders[:k]),
+        steps=(moves, orders[k:] + 1),
     )
 
 
@@ -200,10 +209,8 @@ def _whole_ols(pre: int, post: int, wash: int, tau: float, kind: Kind) -> Floats
     return ols_weights(pre, post, tau, kind, live)
 
 
-def _weights(
-    bins: Bins, candidate: Candidate, pre: int, post: int, live: Bools, past: _History
-) -> list[Floats | None]:
-    """The weights of each metric."""
+def _weights(bins: Bins, candidate: Candidate, pre: int, post: int, live: Bools, past: _History) -> Floats:
+    """The weights of each row, NaN where there are none."""
     tau = TAU_S * bins.scale
     if candidate.kind in ("o0", "o1"):
         whole = np.count_nonzero(live) == pre + post - 1 - bins.wash
@@ -212,10 +219,11 @@ def _weights(
             if whole
             else ols_weights(pre, post, tau, candidate.kind, live)
         )
-        return [ordinary] * len(past.x)
+        one = np.full(pre + post, np.nan) if ordinary is None else ordinary
+        return np.broadcast_to(one, (len(past.x), pre + post))
     if candidate.kind == "g":
-        return [gls_weights(pre, post, tau, a, live, level=True) for a in past.levels]
-    return [gls_weights(pre, post, tau, a, live, level=False) for a in past.steps]
+        return gls_weights(pre, post, tau, *past.levels, live, level=True)
+    return gls_weights(pre, post, tau, *past.steps, live, level=False)
 
 
 # ----------------------------------------------------------------------------- local spread
@@ -242,38 +250,39 @@ def _event_spread(window: Floats, live: Bools, part: slice, width: int) -> Float
 
 
 # ----------------------------------------------------------------------------- one candidate
-def effective_count(z: Floats, n: int) -> float:
-    """n / (1 + 2 sum rho_m^2) over lags below n/2; dropped placebos stand as zeros in `z`."""
-    power = float(z @ z)
-    if power <= 0:
-        return float(n)
-    size = -(-(len(z) + n // 2) // 64) * 64  # room enough that no lag below n/2 wraps around
-    spectrum = np.fft.rfft(z, size)
-    rho = np.fft.irfft(spectrum.real**2 + spectrum.imag**2, size)[1 : max(1, n // 2)] / power
-    return n / (1 + 2 * float(rho @ rho))
+def effective_counts(z: Floats, n: NDArray[np.int64]) -> Floats:
+    """n / (1 + 2 sum rho_m^2) over lags m below n/2, of each row; dropped placebos stand as zeros in `z`.
+
+    Each row must end in at least n/2 zeros, which keep lags from wrapping around.
+    """
+    power = np.vecdot(z, z)
+    spectrum = np.fft.rfft(z)
+    rho = np.fft.irfft(spectrum.real**2 + spectrum.imag**2, z.shape[1])[:, 1 : z.shape[1] // 2]
+    rho /= np.where(power > 0, power, 1.0)[:, None]
+    near = np.where(np.arange(1, 1 + rho.shape[1]) < (n // 2)[:, None], rho, 0.0)
+    return np.asarray(n / (1 + 2 * np.vecdot(near, near)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
     """What candidates over the same `pre` and `post` bins share, whatever they fit.
 
-    `keep`: usable placebo windows, `n` of them. `spread`: that of each, `spread_event` that at the event.
-    Shape: `window` and `spread` (metrics, bins or places), `spread_event` and `spread_mean` (metrics,).
+    `usable`: which windows of each row are placebos, `n` of them, half of them up to `middle`; a row with
+    too few is not `able`. `spread`: that of each window, `spread_event` that at the event.
+    Shape: `window`, `usable` and `spread` (rows, bins or places), all else (rows,).
     """
 
     pre: int
     post: int
     live: Bools
     window: Floats
-    keep: NDArray[np.int64]
     usable: Bools
+    n: NDArray[np.int64]
+    middle: NDArray[np.int64]
+    able: Bools
     spread: Floats
     spread_event: Floats
     spread_mean: Floats
-
-    @property
-    def n(self) -> int:
-        return len(self.keep)
 
 
 def _place(bins: Bins, pre: int, post: int, past: _History, event: Floats, okay: Bools) -> _Place | None:
@@ -296,39 +305,43 @@ def _place(bins: Bins, pre: int, post: int, past: _History, event: Floats, okay:
     spread_post = _event_spread(window, live, after, width)
     if spread_pre is None or spread_post is None:
         return None
-    usable = _usable(past, pre, post, bins.wash)
-    keep = np.flatnonzero(usable)
-    if len(keep) < MIN_PLACEBOS:
+    found = _usable(past, pre, post, bins.wash)
+    kept = [np.flatnonzero(row) for row in found]
+    if max(map(len, kept)) < MIN_PLACEBOS:
         return None
+    of = np.repeat(np.arange(len(kept)), [mine.stop - mine.start for mine in past.streams])
+    usable, n = found[of], np.array([len(k) for k in kept])[of]
     spread = past.spread(before, width, places) + past.spread(after, width, places)
+    total = np.add.reduce(np.where(usable, spread, 0.0), axis=1)
     return _Place(
-        pre=pre, post=post, live=live, window=window, keep=keep, usable=usable, spread=spread,
-        spread_event=spread_pre + spread_post,
-        spread_mean=np.add.reduce(spread.take(keep, axis=1), axis=1) / len(keep),
+        pre=pre, post=post, live=live, window=window, usable=usable, n=n, able=n >= MIN_PLACEBOS,
+        middle=np.array([k[len(k) // 2 - 1] if len(k) > 1 else 0 for k in kept])[of],
+        spread=spread, spread_event=spread_pre + spread_post, spread_mean=total / np.maximum(1, n),
     )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
-    """A candidate with its scale; what its placebos are worth (`nu`) is asked only of the best ones."""
+    """A candidate at its place. Shape: `weights` and `z` (rows, bins or places), `sigma` (rows,).
+
+    `sigma` is its scale, infinite where it has none; `z` its placebos over theirs, 0 where dropped.
+    """
 
     candidate: Candidate
     place: _Place
-    window: Floats
     weights: Floats
     z: Floats
-    sigma: float
+    sigma: Floats
 
-    def done(self, bins: Bins) -> Contrast:
-        at, w = self.place, self.weights
-        n_eff = effective_count(self.z, at.n)
-        nu = max(2.0, n_eff)
+    def done(self, row: int, n_eff: float, q: float, bins: Bins) -> Contrast:
+        """The contrast of that row."""
+        at, w = self.place, self.weights[row]
         return Contrast(
-            delta=float(w @ np.where(at.live, self.window, 0.0)),
-            sigma=self.sigma,
-            nu=nu,
-            q=self.sigma * float(stdtrit(nu, 0.975)),
-            placebos=at.n,
+            delta=float(w @ np.where(at.live, at.window[row], 0.0)),
+            sigma=float(self.sigma[row]),
+            nu=max(2.0, n_eff),
+            q=q,
+            placebos=int(at.n[row]),
             n_eff=n_eff,
             candidate=self.candidate,
             pre=at.pre,
@@ -337,15 +350,17 @@ class _Tried:
         )
 
 
-def _try(
-    bins: Bins, candidates: Sequence[Candidate], at: _Place, past: _History
-) -> list[list[_Tried | None]]:
-    """Each candidate's contrast of each metric and its scale, None where its weights cannot be found."""
-    found = [_weights(bins, c, at.pre, at.post, at.live, past) for c in candidates]
-    none = np.zeros(at.pre + at.post)
-    slid = np.stack([_correlated(past.x, [none if w is None else w for w in ws]) for ws in found])
+def _try(bins: Bins, candidates: Sequence[Candidate], at: _Place, past: _History) -> list[_Tried]:
+    """Each candidate's weights and its scale, for every row at once."""
+    weights = np.empty((len(candidates), *at.window.shape))
+    for mine, c in zip(weights, candidates, strict=True):
+        mine[:] = _weights(bins, c, at.pre, at.post, at.live, past)
+    found = np.isfinite(weights[..., 0]) & at.able
+    slid = np.zeros((*found.shape, at.usable.shape[1]))
+    for i, row in np.argwhere(found).tolist():
+        slid[i, row] = np.correlate(past.x[row], weights[i, row], "valid")
     placebo = np.where(at.usable, slid, 0.0)
-    g = np.vecdot(placebo, placebo) / at.n
+    g = np.vecdot(placebo, placebo) / np.maximum(1, at.n)
     moves = g > 0
     # a history that never moves says nothing of chance: the window's own spread has to do
     believed = moves & (at.spread_mean > 0)
@@ -354,38 +369,32 @@ def _try(
     se = np.sqrt((own[..., None] * at.spread + pooled[..., None]) / (PRIOR_DF + POOL_DF))
     se_event = np.sqrt((own * at.spread_event + pooled) / (PRIOR_DF + POOL_DF))
     z = placebo / np.where(moves[..., None], se, 1.0)
-    s_z = np.where(moves, _scale(z.take(at.keep, axis=2)), 1.0)
-    sigma = KAPPA * s_z * se_event
+    s_z = np.where(moves, _scale(z, at), 1.0)
+    sigma = np.where(found, KAPPA * s_z * se_event, np.inf)
     return [
-        [
-            None
-            if w is None
-            else _Tried(candidate=c, place=at, window=window, weights=w, z=row, sigma=float(s))
-            for w, window, row, s in zip(ws, at.window, rows, scales, strict=True)
-        ]
-        for c, ws, rows, scales in zip(candidates, found, z, sigma, strict=True)
+        _Tried(candidate=c, place=at, weights=w, z=row, sigma=s)
+        for c, w, row, s in zip(candidates, weights, z, sigma, strict=True)
     ]
 
 
-def _scale(z: Floats) -> Floats:
+def _scale(z: Floats, at: _Place) -> Floats:
     """Root mean square about zero: of all placebos, the older or the newer half, whichever is largest."""
-    n = z.shape[-1]
-    half, powers = n // 2, np.cumsum(z * z, axis=-1)
-    older, whole = powers[..., half - 1], powers[..., -1]
+    n, half, powers = np.maximum(2, at.n), np.maximum(1, at.n // 2), np.cumsum(z * z, axis=-1)
+    older, whole = powers[:, np.arange(len(n)), at.middle], powers[..., -1]
     return np.asarray(np.sqrt(np.maximum(np.maximum(whole / n, older / half), (whole - older) / (n - half))))
 
 
 def _usable(past: _History, pre: int, post: int, wash: int) -> Bools:
-    """Which placebo windows touch no other event's washout, and no missing run in either part."""
+    """Which placebo windows of each stream touch no other event's washout, nor miss a run in either part."""
     span = pre + post
-    loud = past.cum_loud[span:] - past.cum_loud[:-span]
+    calm = np.asarray(past.cum_loud[:, span:] == past.cum_loud[:, :-span])
     inside = past.cum_missing
     if not inside[-1]:
-        return np.asarray(loud == 0)
-    places = len(loud)
+        return calm
+    places = calm.shape[1]
     before = inside[pre - 1 : pre - 1 + places] - inside[:places]
     after = inside[span : span + places] - inside[pre + wash : pre + wash + places]
-    return np.asarray((loud == 0) & (before == 0) & (after == 0))
+    return np.asarray(calm & (before == 0) & (after == 0))
 
 
 def contrast(bins: Bins, candidates: Sequence[Candidate] = CANDIDATES) -> Contrast | None:
@@ -394,52 +403,76 @@ def contrast(bins: Bins, candidates: Sequence[Candidate] = CANDIDATES) -> Contra
 
 
 def contrasts(of: Sequence[Bins], candidates: Sequence[Candidate] = CANDIDATES) -> list[Contrast | None]:
-    """`contrast` of each: metrics of one event, whose bins differ in `y` alone.
+    """`contrast` of each: metrics of one event or of many.
 
-    Those in which the same bins are missing are worked out together, number by number as if alone.
+    Those of one shape in which the same bins are missing are worked out together, number by number as if
+    each were alone.
     """
-    alike: dict[bytes, list[int]] = {}
-    for i, bins in enumerate(of):
-        alike.setdefault(np.isfinite(bins.y).tobytes(), []).append(i)
+    alike: dict[object, list[int]] = {}
+    for i, b in enumerate(of):
+        reach = min(b.pre_limit, max((b.size(c.pre * b.stretch) for c in candidates), default=0))
+        shape = (b.hist, b.post, b.wash, b.scale, reach, np.isfinite(b.y).tobytes())
+        alike.setdefault(shape, []).append(i)
     found: list[Contrast | None] = [None] * len(of)
     for group in alike.values():
-        y = np.stack([of[i].y for i in group])
-        for i, best in zip(group, _together(of[group[0]], y, candidates), strict=True):
-            found[i] = best
+        streams: dict[bytes, list[int]] = {}
+        for i in group:
+            streams.setdefault(of[i].quiet.tobytes(), []).append(i)
+        rows = [i for stream in streams.values() for i in stream]
+        best = _together([of[i] for i in rows], [len(s) for s in streams.values()], candidates)
+        for i, one in zip(rows, best, strict=True):
+            found[i] = one
     return found
 
 
-def _together(bins: Bins, y: Floats, candidates: Sequence[Candidate]) -> list[Contrast | None]:
-    """The contrast of each row of `y`, in which the same bins are missing; all else is that of `bins`."""
+def _together(
+    of: Sequence[Bins], streams: Sequence[int], candidates: Sequence[Candidate]
+) -> list[Contrast | None]:
+    """The contrast of each; they differ in `y`, and from stream to stream in `quiet`, alone."""
+    bins, y = of[0], np.stack([b.y for b in of])
     okay = np.isfinite(bins.y)
     past_ok = np.flatnonzero(okay[: bins.hist - 1])
     if not len(past_ok):
         return [None] * len(y)
     # counted from a level of its own, a constant is exactly 0 and a large offset costs no digits
     reference = y[:, past_ok[-1], None]
-    past = _history(bins, y, reference)
+    ends = np.cumsum(streams).tolist()
+    mine = [slice(end - k, end) for end, k in zip(ends, streams, strict=True)]
+    past = _history(bins, y, reference, np.stack([of[s.start].quiet for s in mine]), mine)
     event = y - reference
     at = [(bins.size(c.pre * bins.stretch), round(c.share * bins.post)) for c in candidates]
-    tried: list[dict[int, _Tried]] = [{} for _ in y]
+    tried: dict[int, _Tried] = {}
     for where in dict.fromkeys(at):  # those over the same bins share their place, and are tried together
         if (place := _place(bins, *where, past, event, okay)) is None:
             continue
         here = [i for i, x in enumerate(at) if x == where]
-        for i, row in zip(here, _try(bins, [candidates[i] for i in here], place, past), strict=True):
-            for mine, t in zip(tried, row, strict=True):
-                if t is not None:
-                    mine[i] = t
-    return [_narrowest([mine[i] for i in sorted(mine)], bins) for mine in tried]
+        tried |= zip(here, _try(bins, [candidates[i] for i in here], place, past), strict=True)
+    return _narrowest([tried[i] for i in sorted(tried)], bins, len(y))
 
 
-def _narrowest(tried: Sequence[_Tried], bins: Bins) -> Contrast | None:
-    """The contrast with the smallest q, the first of equals; asked in order of scale until none can be it."""
-    best: tuple[float, int] | None = None
-    found: Contrast | None = None
-    for i in sorted(range(len(tried)), key=lambda i: tried[i].sigma):
-        if best is not None and tried[i].sigma * LEAST_T > best[0]:
-            break
-        done = tried[i].done(bins)
-        if best is None or (done.q, i) < best:
-            best, found = (done.q, i), done
-    return found
+def _narrowest(tried: Sequence[_Tried], bins: Bins, rows: int) -> list[Contrast | None]:
+    """The contrast of each row with the smallest q, the first of equals.
+
+    What its placebos are worth is asked of the smallest scale first, then of those that may yet beat it.
+    """
+    if not tried:
+        return [None] * rows
+    sigma = np.stack([t.sigma for t in tried])
+    n_eff, q = np.zeros(sigma.shape), np.full(sigma.shape, np.inf)
+    size = next_fast_len(bins.hist + bins.hist // 2, real=True)
+    least = np.argmin(sigma, axis=0)
+    asked = np.zeros(sigma.shape, bool)
+    asked[least, np.arange(rows)] = True
+    for _ in range(2):
+        at = np.nonzero(asked & np.isfinite(sigma) & np.isinf(q))
+        z = np.zeros((len(at[0]), size))
+        for line, i, row in zip(z, *(x.tolist() for x in at), strict=True):
+            line[: tried[i].z.shape[1]] = tried[i].z[row]
+        n_eff[at] = effective_counts(z, np.array([t.place.n for t in tried])[at])
+        q[at] = sigma[at] * stdtrit(np.maximum(2.0, n_eff[at]), 0.975)
+        asked = sigma * LEAST_T <= q[least, np.arange(rows)]
+    best = np.argmin(q, axis=0).tolist()
+    return [
+        tried[i].done(row, float(n_eff[i, row]), float(q[i, row]), bins) if np.isfinite(q[i, row]) else None
+        for row, i in enumerate(best)
+    ]

@@ -51,48 +51,77 @@ def detrended(x: Floats) -> Floats:
 
 # ----------------------------------------------------------------------------- memory
 def burg(parts: Sequence[Floats], max_order: int = MAX_AR) -> Floats:
-    """AR polynomial (1, -phi_1, ...) by Burg's recursion over all parts, order by AICc.
+    """AR polynomial (1, -phi_1, ...) by Burg's recursion over all parts, order by AICc."""
+    polys, orders = burgs([[p[None, :] for p in parts]], [1], max_order)
+    return polys[0, : orders[0] + 1]
 
+
+def burgs(
+    sets: Sequence[Sequence[Floats]], rows: Sequence[int], max_order: int = MAX_AR
+) -> tuple[Floats, NDArray[np.int64]]:
+    """`burg` of each row of each set of parts: (polynomials, 0 beyond their order; their orders).
+
+    Shape: `rows[i]` is the number of rows of each part of `sets[i]`; polynomials (rows, max_order + 1).
+    Each row is worked out number by number as if it were alone.
     Source: Burg 1975 (several segments: the sums run over all of them); Hurvich & Tsai 1989.
     """
-    return burgs([p[None, :] for p in parts], 1, max_order)[0]
-
-
-def burgs(parts: Sequence[Floats], rows: int, max_order: int = MAX_AR) -> list[Floats]:
-    """`burg` of each of the `rows`. Shape: every part (rows, its length)."""
-    n = sum(p.shape[1] for p in parts)
-    best = [np.ones(1) for _ in range(rows)]
-    if not n:
-        return best
-    # the parts lie in a row; what a step brings over a border is set to nothing
-    forward = np.concatenate([p[:, 1:] for p in parts], axis=1)
-    backward = np.concatenate([p[:, :-1] for p in parts], axis=1)
-    ends = np.cumsum([p.shape[1] - 1 for p in parts])
-    power = sum((np.vecdot(p, p) for p in parts), np.zeros(rows)) / n
-    going = power > 0  # whose recursion is not over
-    a = np.ones((rows, 1))
-    lowest = n * np.log(np.where(going, power, 1.0)) + 2 * n / max(1, n - 2)
-    for order in range(1, min(max_order, n // 10) + 1):
+    forward, backward, power, n, line, last = _laid(sets, rows)
+    going = (power > 0) & (n > 0)  # whose recursion is not over
+    power = power / np.maximum(1, n)
+    best = np.zeros((len(n), max_order + 1))
+    best[:, 0] = 1.0
+    orders, a = np.zeros(len(n), np.int64), best.copy()
+    lowest = n * np.log(np.where(going, power, 1.0)) + 2 * n / np.maximum(1, n - 2)
+    for order in range(1, max_order + 1):
         within = np.vecdot(forward, forward) + np.vecdot(backward, backward)
-        going &= within > 0
+        going &= (within > 0) & (order <= n // 10)
         if not going.any():
             break
-        k = -2 * np.vecdot(forward, backward) / np.where(going, within, 1.0)
-        longer = np.zeros((rows, order + 1))
-        longer[:, :order] = a
-        a = longer + k[:, None] * longer[:, ::-1]
+        k = np.where(going, -2 * np.vecdot(forward, backward) / np.where(going, within, 1.0), 0.0)
+        turn = k[:, None]
+        a[:, : order + 1] += turn * a[:, order::-1]
         power = power * (1 - k * k)
         going &= power > 0
         parameters = order + 1
-        score = n * np.log(np.where(going, power, 1.0)) + 2 * parameters * n / (n - parameters - 1)
-        for i in np.flatnonzero(going & (score < lowest)):
-            lowest[i], best[i] = score[i], a[i]
-        turn = k[:, None]
-        ahead, behind = forward + turn * backward, backward + turn * forward
-        forward[:, :-1], backward = ahead[:, 1:], behind
-        forward[:, ends - 1] = 0.0
-        backward[:, ends - order] = 0.0
-    return best
+        penalty = 2 * parameters * n / np.maximum(1, n - parameters - 1)
+        score = n * np.log(np.where(going, power, 1.0)) + penalty
+        better = going & (score < lowest)
+        lowest = np.where(better, score, lowest)
+        orders[better], best[better] = order, a[better]
+        ahead = forward + turn * backward
+        backward += turn * forward
+        forward[:, :-1] = ahead[:, 1:]
+        forward[line, last - 1] = 0.0
+        backward[line, last - order] = 0.0
+    return best, orders
+
+
+def _laid(
+    sets: Sequence[Sequence[Floats]], rows: Sequence[int]
+) -> tuple[Floats, Floats, Floats, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The parts of each row behind one another: (from bin 1 on, up to the last, power, bins, row, end).
+
+    The last two say where parts end: what a step of the recursion brings over a border is set to nothing.
+    """
+    longest = max((sum(max(0, p.shape[1] - 1) for p in parts) for parts in sets), default=0)
+    width = -(-longest // 32) * 32  # zeros up to there, so that a sum does not depend on the other rows
+    forward, backward = np.zeros((2, sum(rows), width))
+    power, n = np.zeros(sum(rows)), np.zeros(sum(rows), np.int64)
+    line, last = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    top = 0
+    for parts, k in zip(sets, rows, strict=True):
+        mine, at = slice(top, top + k), 0
+        for p in parts:
+            power[mine] += np.vecdot(p, p)
+            n[mine] += p.shape[1]
+            if p.shape[1] > 1:
+                end = at + p.shape[1] - 1
+                forward[mine, at:end], backward[mine, at:end] = p[:, 1:], p[:, :-1]
+                line.append(np.arange(top, top + k))
+                last.append(np.full(k, end))
+                at = end
+        top += k
+    return forward, backward, power, n, np.concatenate(line), np.concatenate(last)
 
 
 # ----------------------------------------------------------------------------- weights
@@ -134,36 +163,45 @@ def ols_weights(pre: int, post: int, tau: float, kind: Kind, live: Bools) -> Flo
     return w
 
 
-def gls_weights(pre: int, post: int, tau: float, poly: Floats, live: Bools, *, level: bool) -> Floats | None:
-    """Weights by generalised least squares under the AR polynomial; every dead bin has a dummy.
+def gls_weights(
+    pre: int,
+    post: int,
+    tau: float,
+    polys: Floats,
+    orders: NDArray[np.int64],
+    live: Bools,
+    *,
+    level: bool,
+) -> Floats:
+    """Weights by generalised least squares under each AR polynomial; every dead bin has a dummy.
 
-    `level`: whether a constant stands beside the step (not on first differences, where it is gone).
+    Shape: `polys` (rows, longest order + 1), 0 beyond each one's order; the result (rows, pre + post), NaN
+    where there are none. `level`: whether a constant stands beside the step (not on first differences,
+    where it is gone).
     """
-    q = len(poly) - 1
     alive = np.flatnonzero(live)
     first, last = int(alive[0]), int(alive[-1]) + 1  # dead ends need no dummies: leave them out
-    n = last - first
-    if n <= q + 2:
-        return None
+    n, longest = last - first, polys.shape[1] - 1
     column = step_response(pre, post, tau)[first:last]
     dead = np.flatnonzero(~live[first:last])
     a, m = (int(dead[0]), len(dead)) if len(dead) else (0, 0)
-    if m and dead[-1] == a + m - 1 and q <= a <= n - q - m:
-        row = _gap_row(np.convolve(column, poly, "valid"), poly, a, m, level=level)
-        spread = None if row is None else np.convolve(row, poly[::-1])
+    found = np.full((len(polys), pre + post), np.nan)
+    if m and dead[-1] == a + m - 1 and longest <= a <= n - longest - m:
+        found[:, first:last] = _gap_rows(column, polys, orders, a, m, level=level)
     else:
-        spread = _holes_row(column, poly, dead, level=level)
-    if spread is None:
-        return None
-    w = np.zeros(pre + post)
-    w[first:last] = spread
-    w[~live] = 0.0
-    return w
+        for i, (poly, order) in enumerate(zip(polys, orders, strict=True)):
+            row = _holes_row(column, poly[: order + 1], dead, level=level)
+            if row is not None:
+                found[i, first:last] = row
+    found[:, ~live] = 0.0
+    return found
 
 
 def _holes_row(column: Floats, poly: Floats, dead: NDArray[np.int64], *, level: bool) -> Floats | None:
     """The weights where bins are missing here and there."""
     q, n = len(poly) - 1, len(column)
+    if n <= q + 2:
+        return None
     whiten = np.zeros((n - q, n))
     sliding_window_view(whiten.ravel(), q + 1, writeable=True)[:: n + 1][: n - q] = poly[::-1]
     columns = [whiten[:, dead]]
@@ -174,34 +212,62 @@ def _holes_row(column: Floats, poly: Floats, dead: NDArray[np.int64], *, level: 
     if norms.size and norms.min() <= 0:
         return None
     row = _coefficient_row(whiten @ column, others / norms)
-    return None if row is None else row @ whiten
+    return None if row is None else np.asarray(row @ whiten)
 
 
-def _gap_row(step: Floats, poly: Floats, a: int, m: int, *, level: bool) -> Floats | None:
-    """The row of the whitened `step` where only bins a..a+m-1 are missing: what they touch is projected.
+def _gap_rows(
+    column: Floats, polys: Floats, orders: NDArray[np.int64], a: int, m: int, *, level: bool
+) -> Floats:
+    """The weights where only bins a..a+m-1 are missing; NaN where the step cannot be told apart.
 
-    The same least squares as `_coefficient_row`: dummies first, then the level that they leave.
+    The same least squares: of what the dummies' whitened columns touch, only that is kept which is
+    orthogonal to them all, then the level that they leave is taken out.
     """
-    basis = _gap_basis(poly.tobytes(), m)
-    part = slice(a - len(poly) + 1, a + m)
+    longest, n = polys.shape[1] - 1, len(column)
+    whole = np.arange(n) >= orders[:, None]  # whitened bins that stand on bins of the window alone
+    step = np.where(whole, _filtered(column, polys), 0.0)
+    part = slice(a, a + m + longest)
+    kept = _left_by_gap(polys, m)
     row = step.copy()
-    row[part] -= basis @ (step[part] @ basis)
+    row[:, part] = _projected(kept, step[:, part])
+    able = np.ones(len(polys), bool)
     if level:
-        rest = np.ones(len(step))
-        rest[part] -= basis @ basis.sum(axis=0)
-        power = rest.dot(rest)
-        if poly.sum() == 0 or power <= 1e-20 * len(step):
-            return None
-        row -= rest * (rest.dot(row) / power)
-    norm = float(row.dot(step))
-    return row / norm if norm > 1e-12 * float(step.dot(step)) else None
+        rest = whole.astype(float)
+        rest[:, part] = _projected(kept, rest[:, part])
+        power = np.vecdot(rest, rest)
+        able = (polys.sum(axis=1) != 0) & (power > 1e-20 * n)
+        row -= rest * (np.vecdot(rest, row) / np.where(able, power, 1.0))[:, None]
+    norm = np.vecdot(row, step)
+    able &= norm > 1e-12 * np.vecdot(step, step)
+    row = np.where(able[:, None], row / np.where(able, norm, 1.0)[:, None], np.nan)
+    found = row.copy()
+    for j in range(1, longest + 1):
+        found[:, : n - j] += polys[:, j, None] * row[:, j:]
+    return found
 
 
-@lru_cache(maxsize=64)
-def _gap_basis(poly: bytes, m: int) -> Floats:
-    """An orthonormal basis of what `m` dummies in a row leave behind the AR polynomial's whitening."""
-    a = np.frombuffer(poly)
-    band = np.zeros((m + len(a) - 1, m))
-    for j in range(m):
-        band[j : j + len(a), j] = a
-    return np.asarray(np.linalg.qr(band)[0])
+def _filtered(column: Floats, polys: Floats) -> Floats:
+    """The column whitened by each polynomial; the first bins stand on zeros before the window."""
+    out = np.repeat(column[None, :], len(polys), axis=0)
+    for j in range(1, polys.shape[1]):
+        out[:, j:] += polys[:, j, None] * column[:-j]
+    return out
+
+
+def _left_by_gap(polys: Floats, m: int) -> Floats:
+    """An orthonormal basis of all that is orthogonal to what `m` dummies in a row become when whitened.
+
+    Shape: (rows, m + order, order). Such a series runs, from its last `order` bins, backwards through the
+    autoregression itself.
+    """
+    longest = polys.shape[1] - 1
+    basis = np.zeros((len(polys), m + longest, longest))
+    basis[:, m:] = np.eye(longest)
+    phi = -polys[:, None, 1:]
+    for t in range(m - 1, -1, -1):
+        basis[:, t] = (phi @ basis[:, t + 1 : t + 1 + longest])[:, 0]
+    return np.asarray(np.linalg.qr(basis)[0])
+
+
+def _projected(basis: Floats, x: Floats) -> Floats:
+    return np.asarray((basis @ (x[:, None, :] @ basis).transpose(0, 2, 1))[:, :, 0])

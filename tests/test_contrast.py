@@ -9,7 +9,7 @@ from scipy.linalg import toeplitz
 from scipy.signal import lfilter
 from scipy.special import stdtrit
 
-from selftune.contrast import CANDIDATES, ODDS_MOST, Bins, Candidate, contrast, contrasts, effective_count
+from selftune.contrast import CANDIDATES, ODDS_MOST, Bins, Candidate, contrast, contrasts, effective_counts
 from selftune.weights import burg, burgs, fill_short, gls_weights, ols_weights, runs, step_response
 
 Floats = NDArray[np.float64]
@@ -68,16 +68,15 @@ def test_generalised_weights_match_the_explicit_formula(missing: tuple[int, ...]
     inverse = whiten.T @ whiten
     x = np.column_stack([step_response(pre, post, TAU), np.ones(n), np.eye(n)[:, ~mask]])
     explicit = np.linalg.solve(x.T @ inverse @ x, x.T @ inverse)[0]
-    w = gls_weights(pre, post, TAU, poly, mask, level=True)
-    assert w is not None
+    w = gls_weights(pre, post, TAU, poly[None], np.array([2]), mask, level=True)[0]
     assert w[mask] == pytest.approx(explicit[mask], abs=1e-9)
     assert not w[~mask].any()
 
 
 def test_difference_weights_ignore_the_level_and_see_the_step() -> None:
     pre, post = 60, 90
-    w = gls_weights(pre, post, TAU, np.convolve([1.0, 0.4], [1.0, -1.0]), live(pre, post), level=False)
-    assert w is not None
+    poly = np.convolve([1.0, 0.4], [1.0, -1.0])
+    w = gls_weights(pre, post, TAU, poly[None], np.array([2]), live(pre, post), level=False)[0]
     assert w.sum() == pytest.approx(0, abs=1e-9)
     assert w @ step_response(pre, post, TAU) == pytest.approx(1)
 
@@ -110,7 +109,9 @@ def test_short_gaps_are_bridged_and_long_ones_and_ends_stay() -> None:
 def test_effective_count_matches_its_definition() -> None:
     z = ar1(np.random.default_rng(6), 0.9, 200)
     rho = [float(z[:-m] @ z[m:] / (z @ z)) for m in range(1, 100)]
-    assert effective_count(z, 200) == pytest.approx(200 / (1 + 2 * sum(r * r for r in rho)))
+    padded = np.stack([np.pad(z, (0, 110)), np.zeros(310)])
+    counts = effective_counts(padded, np.array([200, 7]))
+    assert counts[1] == 7 and counts[0] == pytest.approx(200 / (1 + 2 * sum(r * r for r in rho)))
 
 
 def test_steps_of_any_sign_are_found_where_noise_is_small() -> None:
@@ -139,9 +140,11 @@ def test_many_processes_are_fitted_as_if_alone() -> None:
     rng = np.random.default_rng(9)
     parts = [np.stack([ar1(rng, phi, n) for phi in (0.0, 0.6, 0.9)]) for n in (200, 90)]
     parts[0][0], parts[1][0] = 0.0, 0.0  # nothing to fit in the first
-    for k, poly in enumerate(burgs(parts, 3)):
-        assert poly == pytest.approx(burg([p[k] for p in parts]), rel=1e-12)
-    assert [len(p) for p in burgs([], 2)] == [1, 1]
+    polys, orders = burgs([parts, [], [parts[1]]], [3, 2, 3], 3)
+    for k in range(3):
+        assert (polys[k, : orders[k] + 1] == burg([p[k] for p in parts], 3)).all()
+        assert (polys[5 + k, : orders[5 + k] + 1] == burg([parts[1][k]], 3)).all()
+    assert polys[3:5].tolist() == [[1, 0, 0, 0]] * 2 and orders[3:5].tolist() == [0, 0]
 
 
 def test_too_little_room_for_placebos_is_no_contrast() -> None:
