@@ -6,7 +6,7 @@ in force are the record's. At each instant the candidate is handed the rows and 
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -24,11 +24,12 @@ from selftune.book import HISTORY
 from selftune.coarse import BIN_MS, LATE_MS, Coarse
 from selftune.cycle import plan_of
 from selftune.domain import RuleEvent
+from selftune.effects import history_s_of, measured_ahead
 from selftune.guards import pace_s
 from selftune.health import pace_of
 from selftune.ledger import MemoryLedger
 from selftune.picture import Picture
-from selftune.plan import Plan
+from selftune.plan import Plan, Snapshot
 from selftune.quiet import LOOK_BACK_S
 from selftune.records import render, sha256, stamp
 from selftune.rehearsal import COARSE_S, KEEP_S
@@ -40,6 +41,7 @@ REST_S = 5.0  # never more often than the loop itself looks when nothing is open
 SPAN_S, SPAN_EVENTS = 8 * 3600.0, 60  # a stretch walked in one go has at least so much of both
 WATCH_S, WATCH_EVENTS = 1800.0, 6  # before it begins: so far back changes are judged, to have their lessons
 LONG_RESTS = 4  # of the longest wait, where guards say until when
+AT_ONCE = 4  # changes measured together: more of them leave the processor's cache
 AFTER_MS = 1000  # a window is looked at once a sample behind its end proves it whole
 
 
@@ -66,6 +68,7 @@ class Walk:
 
     def __init__(self, record: Recorded, raw: bytes, *, start_ms: int) -> None:
         self.now_ms = start_ms
+        self._record = record
         clock = Clock(wall=lambda: self.now_ms, steady=lambda: self.now_ms)
         self.ledger = MemoryLedger(
             timezone="UTC", clock=clock.wall, steady=clock.steady, settings=raw, mint=plain_ids()
@@ -73,7 +76,7 @@ class Walk:
         self.root = Root(Path("."), clock=clock, ledger=self.ledger, stream=Film(record))
         back = round(LOOK_BACK_S * pace_of(self.root.settings_book.take(raw, sha256(raw))) * 1000)
         self._events = known_from(record.events, start_ms - back)
-        self._next = 0
+        self._next = self._measured = 0
 
     def look(self) -> tuple[Picture, Plan]:
         """One cycle at the present instant; what it writes goes into memory."""
@@ -81,10 +84,33 @@ class Walk:
             self.ledger.put(HISTORY, _line(self._events[self._next]))
             self._next += 1
         snap = self.root.snapshot()
+        self._measure(snap)
         p = Picture(snap)
         plan = plan_of(p)
         self.root.commit(plan, snap, seen=p)
         return p, plan
+
+    def _measure(self, snap: Snapshot) -> None:
+        """When a window is over, it and the next ones are measured together: the same numbers for less work.
+
+        Whoever asks is answered from what its own rows and events would give, or measures for itself.
+        """
+        s, events = snap.settings, self._events
+        window_ms = round(s.observe_window_s * 1000)
+        back_ms = round((history_s_of(s) + s.settle_s) * 1000) + window_ms
+        while self._measured < len(events) and events[self._measured].ts_ms < self.now_ms - 2 * window_ms:
+            self._measured += 1  # nobody asks any more
+        at = self._measured
+        if at == len(events) or events[at].ts_ms > self.now_ms - window_ms:
+            return
+        now = events[at : at + AT_ONCE]
+        self._measured += len(now)
+        first_ms, end_ms = now[0].ts_ms - back_ms, now[-1].ts_ms + window_ms
+        times = [e.ts_ms for e in events]
+        near = events[bisect_left(times, first_ms) : bisect_right(times, end_ms)]
+        others = {e.ts_ms: [o.ts_ms for o in near if o.key != e.key] for e in now}
+        film = self._record.samples.series(first_ms, end_ms + AFTER_MS)
+        snap.memo.keep("measured", measured_ahead(film, s, others))
 
     @property
     def next_event_ms(self) -> int | None:

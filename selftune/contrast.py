@@ -137,8 +137,8 @@ class Contrast:
 class _History:
     """Quiet time before the events: filled bins (0 where missing), where they are bad, AR fits.
 
-    Shape: `x` (rows, bins); all rows are bad at the same bins. `streams`: the rows of each event, which are
-    loud at the same bins; `cum_loud` (streams, bins). The fits are one a row.
+    Shape: `x` (rows, bins). `streams`: the rows of each event, which are bad at the same bins; `cum_missing`
+    and `cum_loud` (streams, bins). The fits are one a row.
     """
 
     x: Floats
@@ -174,15 +174,15 @@ class _History:
 
 # ----------------------------------------------------------------------------- history
 def _history(bins: Bins, y: Floats, reference: Floats, quiet: Bools, streams: list[slice]) -> _History:
-    """`y`: the bins of all rows, in which the same ones are missing; `quiet`: those of each stream."""
+    """`y`: the bins of all rows, in which those of a stream miss the same ones; `quiet`: of each stream."""
     x = y[:, : bins.hist - 1]
-    if np.isnan(x[0]).any():
+    if np.isnan(x).any():
         x = np.stack([fill_short(row) for row in x])
     x = x - reference
-    missing, loud = np.isnan(x[0]), ~quiet[:, : bins.hist - 1]
+    missing, loud = np.isnan(x[[s.start for s in streams]]), ~quiet[:, : bins.hist - 1]
     levels, steps = [], []
-    for mine, noise in zip(streams, loud, strict=True):
-        parts = [x[mine, a:b] for a, b in runs(~missing & ~noise) if b - a >= bins.size(30)]
+    for mine, bad in zip(streams, missing | loud, strict=True):
+        parts = [x[mine, a:b] for a, b in runs(~bad) if b - a >= bins.size(30)]
         levels.append([detrended(p) for p in parts])
         steps.append([detrended(np.diff(p)) for p in parts])
     many = [mine.stop - mine.start for mine in streams]
@@ -192,13 +192,18 @@ def _history(bins: Bins, y: Floats, reference: Floats, quiet: Bools, streams: li
     moves[:, :-1] = polys[k:]
     moves[:, 1:] -= polys[k:]
     return _History(
-        x=np.where(missing, 0.0, x),
+        x=np.where(np.isnan(x), 0.0, x),
         streams=streams,
-        cum_missing=np.concatenate(([0], np.cumsum(missing))),
-        cum_loud=np.cumsum(np.pad(loud, ((0, 0), (1, 0))), axis=1, dtype=np.int64),
+        cum_missing=_sums(missing),
+        cum_loud=_sums(loud),
         levels=(polys[:k], orders[:k]),
         steps=(moves, orders[k:] + 1),
     )
+
+
+def _sums(mask: Bools) -> NDArray[np.int64]:
+    """How many are true before each column, and in all."""
+    return np.cumsum(np.pad(mask, ((0, 0), (1, 0))), axis=1, dtype=np.int64)
 
 
 # ----------------------------------------------------------------------------- weights
@@ -389,11 +394,11 @@ def _usable(past: _History, pre: int, post: int, wash: int) -> Bools:
     span = pre + post
     calm = np.asarray(past.cum_loud[:, span:] == past.cum_loud[:, :-span])
     inside = past.cum_missing
-    if not inside[-1]:
+    if not inside[:, -1].any():
         return calm
     places = calm.shape[1]
-    before = inside[pre - 1 : pre - 1 + places] - inside[:places]
-    after = inside[span : span + places] - inside[pre + wash : pre + wash + places]
+    before = inside[:, pre - 1 : pre - 1 + places] - inside[:, :places]
+    after = inside[:, span : span + places] - inside[:, pre + wash : pre + wash + places]
     return np.asarray(calm & (before == 0) & (after == 0))
 
 
@@ -405,19 +410,22 @@ def contrast(bins: Bins, candidates: Sequence[Candidate] = CANDIDATES) -> Contra
 def contrasts(of: Sequence[Bins], candidates: Sequence[Candidate] = CANDIDATES) -> list[Contrast | None]:
     """`contrast` of each: metrics of one event or of many.
 
-    Those of one shape in which the same bins are missing are worked out together, number by number as if
-    each were alone.
+    Those of one shape that miss the same bins near the event are worked out together, number by number as
+    if each were alone.
     """
     alike: dict[object, list[int]] = {}
     for i, b in enumerate(of):
-        reach = min(b.pre_limit, max((b.size(c.pre * b.stretch) for c in candidates), default=0))
-        shape = (b.hist, b.post, b.wash, b.scale, reach, np.isfinite(b.y).tobytes())
-        alike.setdefault(shape, []).append(i)
+        near = max((b.size(c.pre * b.stretch) for c in candidates), default=0)
+        okay = np.isfinite(b.y)
+        if okay[: b.hist - 1].any():
+            last = okay[max(0, b.hist - near) :].tobytes()
+            shape = (b.hist, b.post, b.wash, b.scale, min(b.pre_limit, near), last)
+            alike.setdefault(shape, []).append(i)
     found: list[Contrast | None] = [None] * len(of)
     for group in alike.values():
         streams: dict[bytes, list[int]] = {}
         for i in group:
-            streams.setdefault(of[i].quiet.tobytes(), []).append(i)
+            streams.setdefault(of[i].quiet.tobytes() + np.isnan(of[i].y).tobytes(), []).append(i)
         rows = [i for stream in streams.values() for i in stream]
         best = _together([of[i] for i in rows], [len(s) for s in streams.values()], candidates)
         for i, one in zip(rows, best, strict=True):
@@ -428,14 +436,13 @@ def contrasts(of: Sequence[Bins], candidates: Sequence[Candidate] = CANDIDATES) 
 def _together(
     of: Sequence[Bins], streams: Sequence[int], candidates: Sequence[Candidate]
 ) -> list[Contrast | None]:
-    """The contrast of each; they differ in `y`, and from stream to stream in `quiet`, alone."""
+    """The contrast of each; they differ in `y`, and between streams in what is loud or missing before."""
     bins, y = of[0], np.stack([b.y for b in of])
     okay = np.isfinite(bins.y)
-    past_ok = np.flatnonzero(okay[: bins.hist - 1])
-    if not len(past_ok):
-        return [None] * len(y)
     # counted from a level of its own, a constant is exactly 0 and a large offset costs no digits
-    reference = y[:, past_ok[-1], None]
+    known = np.isfinite(y[:, : bins.hist - 1])
+    newest = bins.hist - 2 - np.argmax(known[:, ::-1], axis=1)
+    reference = y[np.arange(len(y)), newest, None]
     ends = np.cumsum(streams).tolist()
     mine = [slice(end - k, end) for end, k in zip(ends, streams, strict=True)]
     past = _history(bins, y, reference, np.stack([of[s.start].quiet for s in mine]), mine)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,16 @@ from selftune.health import (
 from selftune.series import Floats, Int64s, Series
 from selftune.weights import fill_short, runs
 
-__all__ = ["Health", "data_health", "measure", "window_stat", "window_stats", "windows_for"]
+__all__ = [
+    "Health",
+    "Measured",
+    "data_health",
+    "measure",
+    "measured_ahead",
+    "window_stat",
+    "window_stats",
+    "windows_for",
+]
 
 ESTIMATOR = "placebo-contrast/1"
 MIN_AFTER_S = 30.0  # of post window behind the washout
@@ -92,7 +102,24 @@ class _Frame:
     pre_limit: int
     min_count: int
     min_samples: int
+    final: bool
     bin_of: Int64s  # the bin of each sample
+
+    def same_as(self, other: _Frame) -> bool:
+        """Whether both stand on the same memory, cut alike: then whatever is measured is the same."""
+        return (
+            self.settings is other.settings
+            and (self.pre, self.post, self.final) == (other.pre, other.post, other.final)
+            and (self.hist, self.n_post, self.pre_limit) == (other.hist, other.n_post, other.pre_limit)
+            and _same_view(self.part.ts_ms, other.part.ts_ms)
+            and self.part.values.keys() == other.part.values.keys()
+            and all(_same_view(v, other.part.values[m]) for m, v in self.part.values.items())
+            and bool((self.quiet == other.quiet).all())
+        )
+
+
+def _same_view(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    return a.shape == b.shape and a.strides == b.strides and a.ctypes.data == b.ctypes.data
 
 
 def measure(
@@ -104,13 +131,55 @@ def measure(
     others_ms: Sequence[int],
     now_ms: int,
     resolution: Mapping[str, float] | None = None,
+    known: Measured | None = None,
 ) -> Effect:
     """What the event did to every metric of the settings; never raises for what data may do.
 
     `others_ms`: instants of all other rule events, before and after. `series` may reach further
     than needed. `resolution[m]`: the file's last written decimal (0.001); inferred when absent.
     Not `final` while the data do not reach the window's end: the numbers are then those so far.
+    `known`: what was measured ahead; used where it stands on the very same samples.
     """
+    frame = _asked(series, settings, event_ms, keys, others_ms, now_ms)
+    if isinstance(frame, Effect):
+        return frame
+    metrics = known.of(frame) if known is not None else None
+    if metrics is None:
+        (metrics,) = _metrics([frame], resolution or {})
+    return _effect(keys, settings, frame.post, metrics, final=frame.final)
+
+
+class Measured:
+    """Effects that were measured before anybody asks for them: a replay's, many events at once."""
+
+    def __init__(self, frames: Sequence[_Frame] = ()) -> None:
+        self._of = {f.event_ms: (f, m) for f, m in zip(frames, _metrics(frames, {}), strict=True)}
+
+    def of(self, frame: _Frame) -> Mapping[str, MetricEffect] | None:
+        """The metrics' effects, if they were measured on the very samples and windows of `frame`."""
+        found = self._of.get(frame.event_ms)
+        return found[1] if found is not None and found[0].same_as(frame) else None
+
+
+def measured_ahead(series: Series, settings: Settings, others_of: Mapping[int, Sequence[int]]) -> Measured:
+    """The effects of many events, by their instants; `others_of`: those of all other rule events of each.
+
+    `series` reaches past their windows. An event that has no final effect is left to whoever asks for it.
+    """
+    now_ms = series.newest_ms or 0
+    asked = [_asked(series, settings, t, (), others, now_ms) for t, others in others_of.items()]
+    return Measured([f for f in asked if not isinstance(f, Effect) and f.final])
+
+
+def _asked(
+    series: Series,
+    settings: Settings,
+    event_ms: int,
+    keys: tuple[str, ...],
+    others_ms: Sequence[int],
+    now_ms: int,
+) -> Effect | _Frame:
+    """What is to be measured, or the effect where that cannot be."""
     windows = windows_for(event_ms, settings, others_ms=others_ms)
     from_ms = event_ms - round(history_s_of(settings) * 1000)
     if isinstance(windows, Reason):
@@ -129,8 +198,7 @@ def measure(
     if (short := _too_short(frame, final=final)) is not None:
         nothing = _none(settings, part, post, DataState.INSUFFICIENT, short)
         return _effect(keys, settings, post, nothing, final=final)
-    metrics = _metrics(frame, resolution or {})
-    return _effect(keys, settings, post, metrics, final=final)
+    return frame
 
 
 def _effect(
@@ -203,6 +271,7 @@ def _frame(
         pre_limit=_pre_limit(_foreign(t, others_ms, scale.pace), t, scale, settings.settle_s, hist),
         min_count=max(1, int(np.ceil(VALID_BIN * rate * scale.bin_ms / 1000 - 1e-9))),
         min_samples=int(np.ceil(settings.min_samples * share - 1e-9)),
+        final=final,
         bin_of=(part.ts_ms - t) // scale.bin_ms + hist,
     )
 
@@ -225,7 +294,7 @@ def _pre_limit(others: Sequence[int], t: int, scale: Scale, settle_s: float, his
     newest = max((o for o in others if o < t), default=None)
     if newest is None:
         return hist
-    return max(0, (t - newest - round(settle_s * 1000)) // scale.bin_ms)
+    return max(0, min(hist, (t - newest - round(settle_s * 1000)) // scale.bin_ms))
 
 
 def _too_short(frame: _Frame, *, final: bool) -> Reason | None:
@@ -239,24 +308,23 @@ def _too_short(frame: _Frame, *, final: bool) -> Reason | None:
 
 
 # ----------------------------------------------------------------------------- the metrics
-def _metrics(frame: _Frame, resolution: Mapping[str, float]) -> dict[str, MetricEffect]:
-    """Every metric's effect. Those that have one to measure are measured together."""
-    found: dict[str, MetricEffect] = {}
-    ready: dict[str, tuple[MetricEffect, Bins, Floats]] = {}
-    values = _values(frame.part, frame.settings.metrics, frame.settings)
-    for m in frame.settings.metrics:
-        plain = _metric(frame, m, values[m])
-        found[m] = plain if isinstance(plain, MetricEffect) else plain[0]
-        if not isinstance(plain, MetricEffect):
-            ready[m] = plain
-    best = contrasts([bins for _, bins, _ in ready.values()])
-    for (m, (base, _, valid)), contrast in zip(ready.items(), best, strict=True):
+def _metrics(frames: Sequence[_Frame], resolution: Mapping[str, float]) -> list[dict[str, MetricEffect]]:
+    """Every metric's effect of each event. Those that have one to measure are measured together."""
+    found: list[dict[str, MetricEffect]] = []
+    ready: list[tuple[int, str, MetricEffect, Bins, Floats]] = []
+    for i, frame in enumerate(frames):
+        values = _values(frame.part, frame.settings.metrics, frame.settings)
+        plain = {m: _metric(frame, m, values[m]) for m in frame.settings.metrics}
+        found.append({m: x if isinstance(x, MetricEffect) else x[0] for m, x in plain.items()})
+        ready += ((i, m, *x) for m, x in plain.items() if not isinstance(x, MetricEffect))
+    best = contrasts([bins for *_, bins, _ in ready])
+    for (i, m, base, _, valid), contrast in zip(ready, best, strict=True):
         if contrast is None:
             reason = Reason("effect_no_candidate", {"history_s": base.history_s})
-            found[m] = replace(base, reason=reason)
+            found[i][m] = replace(base, reason=reason)
         else:
             grain = resolution[m] if m in resolution else infer_resolution(valid)
-            found[m] = _reported(base, contrast, grain, frame.scale)
+            found[i][m] = _reported(base, contrast, grain, frames[i].scale)
     return found
 
 

@@ -26,7 +26,7 @@ from selftune.domain import (
     short_name,
     verdict_of,
 )
-from selftune.effects import measure, window_stats
+from selftune.effects import Measured, measure, window_stats
 from selftune.guards import Situation, check_loop
 from selftune.harm import hard_breach, hard_inside_s
 from selftune.health import AHEAD_MS, Health, data_health
@@ -264,6 +264,7 @@ class Picture:
         """The Δ of one change, measured now."""
         mine = set(change.keys)
         others = tuple(e.ts_ms for e in self.snap.records.events if e.key not in mine)
+        known = self.snap.memo.last("measured")  # a replay has measured many events at once
         return measure(
             self.snap.series,
             self.settings,
@@ -271,6 +272,7 @@ class Picture:
             keys=change.keys,
             others_ms=others,
             now_ms=self.snap.now_ms,
+            known=known if isinstance(known, Measured) else None,
         )
 
     # ------------------------------------------------------------------------ evidence

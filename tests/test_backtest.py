@@ -12,19 +12,21 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
+from selftune import backtest_replay, standing
 from selftune import backtest_runs as runs
-from selftune import standing
 from selftune.backtest import run
-from selftune.backtest_data import Handle, read_record, read_samples
+from selftune.backtest_data import Handle, Recorded, read_record, read_samples
 from selftune.backtest_entries import entries
 from selftune.backtest_pool import pool, quiet
-from selftune.backtest_replay import Leg, replay_all, walked
+from selftune.backtest_replay import Leg, Walk, replay_all, walked
 from selftune.backtest_request import Candidate, Request
 from selftune.backtest_result import Result, Support
 from selftune.backtest_story import Story
+from selftune.book import DECISIONS
 from selftune.cli import main
 from selftune.config import edit, parse
 from selftune.domain import InputError, PolicyName
+from selftune.effects import Measured
 from selftune.objective import objective_score
 from selftune.picture import Picture
 from selftune.plants import seed_plant
@@ -108,6 +110,34 @@ def test_what_comes_later_changes_no_earlier_choice(recorded: Path, policy: Poli
     assert upto(a) == upto(b)
     assert len(upto(a)) > 5
     assert told(a) != told(b), "the future is another one, or this test shows nothing"
+
+
+@pytest.mark.parametrize("cut", [985_000, 1_001_000, 2_530_000, None])
+def test_changes_measured_together_decide_as_if_each_waited_its_turn(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch, cut: int | None
+) -> None:
+    """All that is written, to the byte; also where the rows after a while are others, or there are none."""
+    one = entries(asked(recorded, candidates=(Candidate(name="c", policy=PolicyName.HEURISTIC),)))[0]
+    record = read_record(recorded, one.settings)
+    end = record.to_ms if cut is None else START + cut
+
+    def written(r: Recorded) -> bytes:
+        walk = Walk(r, one.raw, start_ms=START)
+        while walk.now_ms < end:
+            walk.look()
+            walk.now_ms += 31_000
+        return bytes(walk.ledger._memory.data[DECISIONS])
+
+    together = written(record)
+    with monkeypatch.context() as patch:
+        patch.setattr(backtest_replay, "measured_ahead", lambda *_: Measured())
+        alone = written(record)
+    assert together == alone
+    assert alone.count(b'"evaluate"') == sum(START + s * 1000 + 91_000 <= end for s, *_ in MOVES)
+    if cut is not None:
+        values = record.samples.values.copy()
+        values[:, record.samples.ts_ms > end] = 0.5
+        assert written(replace(record, samples=replace(record.samples, values=values))) == alone
 
 
 # ----------------------------------------------------------------------------- the same bytes

@@ -136,6 +136,26 @@ def test_metrics_measured_together_are_as_if_alone() -> None:
     assert [c is None for c in together] == [False] * 5 + [True]
 
 
+def test_events_measured_together_are_as_if_alone() -> None:
+    """Each with quiet times, holes and a reach of its own; one of them without any past."""
+    rng = np.random.default_rng(12)
+    asked = []
+    for k, phi in enumerate((0.0, 0.5, 0.9, 0.97, 0.3, 0.6)):
+        quiet, limit = np.ones(690, bool), 600
+        if k % 2:
+            quiet[150 * k % 500 : 150 * k % 500 + 20] = False
+            limit = (600, 580, 600, 130, 600, 40)[k]
+        for _ in range(3):
+            y = ar1(rng, phi, 690)
+            if k > 1:
+                y[rng.integers(0, 690 if k == 4 else 500, 2 * k)] = np.nan
+            asked.append(Bins(y=y, quiet=quiet, hist=600, post=90, wash=WASH, pre_limit=limit))
+    asked.append(bins(np.where(np.arange(690) < 600, np.nan, asked[0].y)))
+    together = contrasts(asked)
+    assert together == [contrast(b) for b in asked]
+    assert [c is None for c in together] == [False] * 18 + [True]
+
+
 def test_many_processes_are_fitted_as_if_alone() -> None:
     rng = np.random.default_rng(9)
     parts = [np.stack([ar1(rng, phi, n) for phi in (0.0, 0.6, 0.9)]) for n in (200, 90)]

@@ -15,7 +15,14 @@ from scipy.special import stdtrit
 
 from selftune.config import ExcursionBudget, Governance, Settings, pace_of
 from selftune.domain import Confirm, DataState, Effect, MetricEffect, PolicyName, Reason, Target
-from selftune.effects import bin_means, infer_resolution, measure, window_stat, windows_for
+from selftune.effects import (
+    bin_means,
+    infer_resolution,
+    measure,
+    measured_ahead,
+    window_stat,
+    windows_for,
+)
 from selftune.health import scale_for
 from selftune.series import Series
 
@@ -427,6 +434,54 @@ def test_nothing_that_data_do_raises(
 
 
 # ----------------------------------------------------------------------------- small parts
+# ----------------------------------------------------------------------------- many at once
+def test_what_is_measured_ahead_is_what_would_be_measured_then() -> None:
+    """With holes, other metrics, an event that cuts a window, one too soon, one without history, one open."""
+    film = stream(before=800, after=2500, seed=5)
+    rng = np.random.default_rng(6)
+    ragged = 5 + np.cumsum(rng.normal(size=len(film)))
+    ragged[rng.random(len(film)) < 0.02] = np.nan
+    film = Series(ts_ms=film.ts_ms, values={**film.values, "ragged": ragged, "still": np.ones(len(film))})
+    film = Series(
+        ts_ms=np.delete(film.ts_ms, slice(5000, 5040)),
+        values={m: np.delete(v, slice(5000, 5040)) for m, v in film.values.items()},
+    )
+    targets = {m: Target(metric=m, max=0.2) for m in ("risk_band", "ragged", "still")}
+    settings = make_settings(targets=targets, observe_window_s=90.0)
+    times = [T0 + 1000 * s for s in (-780, 0, 400, 460, 800, 820, 1300, 1390, 1900, 2450)]
+    others = {t: tuple(o for o in times if o != t) for t in times}
+    known = measured_ahead(film, settings, others)
+    used = 0
+    for t in times:
+        now_ms = t + 91_000
+        seen = film.between(t - 1_000_000, now_ms + 1)
+        then = tuple(o for o in others[t] if o <= now_ms)
+        alone, ahead = (
+            measure(seen, settings, event_ms=t, keys=("k",), others_ms=then, now_ms=now_ms, known=k)
+            for k in (None, known)
+        )
+        assert alone == ahead
+        used += bool(alone.final and risk(alone).delta is not None)
+    assert used >= 6
+
+
+@pytest.mark.parametrize("differs", ["nothing", "memory", "others", "settings", "end"])
+def test_what_was_measured_ahead_answers_for_the_very_same_alone(differs: str) -> None:
+    film = stream(before=800, after=200)
+    known = measured_ahead(film, SETTINGS, {T0: ()})
+    object.__setattr__(known, "_of", {t: (f, {"x": None}) for t, (f, _) in known._of.items()})  # type: ignore[misc]
+    found = measure(
+        with_values(film, film.values["risk_band"].copy()) if differs == "memory" else film,
+        make_settings(observe_window_s=90.0) if differs == "settings" else SETTINGS,
+        event_ms=T0,
+        keys=("k",),
+        others_ms=(T0 - 300_000,) if differs == "others" else (),
+        now_ms=T0 + (80_000 if differs == "end" else 91_000),
+        known=known,
+    )
+    assert ("x" in found.metrics) is (differs == "nothing")
+
+
 def test_bins_are_half_open_around_the_event() -> None:
     ts = np.array([-1001, -1000, -1, 0, 999, 1000], np.int64)
     y = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
