@@ -13,7 +13,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import next_fast_len
 from scipy.special import stdtr, stdtrit
 
 from selftune.series import Floats
@@ -466,7 +465,7 @@ def _narrowest(tried: Sequence[_Tried], bins: Bins, rows: int) -> list[Contrast 
         return [None] * rows
     sigma = np.stack([t.sigma for t in tried])
     n_eff, q = np.zeros(sigma.shape), np.full(sigma.shape, np.inf)
-    size = next_fast_len(bins.hist + bins.hist // 2, real=True)
+    size = -(-(bins.hist + bins.hist // 2) // 64) * 64  # a length that transforms are fast at
     least = np.argmin(sigma, axis=0)
     asked = np.zeros(sigma.shape, bool)
     asked[least, np.arange(rows)] = True
