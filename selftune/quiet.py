@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
-from math import ceil, isnan
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from math import ceil, inf, isfinite, isnan
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from selftune.coarse import Coarse
 from selftune.config import Settings, pace_of
@@ -44,12 +46,6 @@ class Tiles:
     def end_ms(self, i: int) -> int:
         return int(self.start_ms[i]) + self.length_ms
 
-    def of(self, rows: Int64s) -> Tiles:
-        """Some of them."""
-        return replace(
-            self, start_ms=self.start_ms[rows], mean=self.mean[rows], se=self.se[rows], count=self.count[rows]
-        )  # fmt: skip
-
     def stats(self, i: int, metrics: Sequence[str]) -> dict[str, WindowStat]:
         """The `i`th of them as values."""
         a, b = int(self.start_ms[i]), self.end_ms(i)
@@ -62,32 +58,45 @@ class Tiles:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """One quiet stretch: where it ends, the values in force, each place for a window (None: too few bins)."""
+
+    end_ms: int
+    values: Mapping[str, float]
+    places: tuple[QuietWindow | None, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Quiet:
-    """Quiet windows, oldest first, and what they were made of: their tiles, their regimes."""
+    """Quiet windows, oldest first, and what they were made of: stretches, by their begin, and the rest."""
 
     windows: tuple[QuietWindow, ...] = ()
-    metrics: tuple[str, ...] = ()
-    tiles: Tiles | None = None
-    regimes: Int64s | None = None
+    of: Mapping[int, _Stretch] = field(default_factory=dict)
+    grid: Coarse | None = None
+    settings: Settings | None = None
+    events: Sequence[RuleEvent] = ()
+    began: Sequence[int] = ()
 
-    def places_of(self, tiles: Tiles, regimes: Int64s, metrics: tuple[str, ...]) -> Int64s:
-        """For each of `tiles` the place of its window here, -1 where there is none that is as it was."""
-        old = self.tiles
-        if (
-            old is None
-            or self.regimes is None
-            or not len(old.start_ms)
-            or metrics != self.metrics
-            or tiles.length_ms != old.length_ms
-        ):
-            return np.full(len(tiles.start_ms), -1, np.int64)
-        at = np.minimum(np.searchsorted(old.start_ms, tiles.start_ms), len(old.start_ms) - 1)
-        same = (old.start_ms[at] == tiles.start_ms) & (self.regimes[at] == regimes)
-        for a, b in ((old.mean, tiles.mean), (old.se, tiles.se)):
-            same &= ((a[at] == b) | (np.isnan(a[at]) & np.isnan(b))).all(axis=1)
-        same &= (old.count[at] == tiles.count).all(axis=1)
-        return np.where(same, at, -1)
+    def same_until(self, grid: Coarse) -> float:
+        """Up to which instant `grid` is what the windows here were made of; -inf: nowhere. Units: ms."""
+        old = self.grid
+        if old is None or old.bin_ms != grid.bin_ms:
+            return -inf
+        first = int(np.searchsorted(old.start_ms, grid.start_ms[0]))
+        n = len(old) - first
+        if n <= 0 or not np.array_equal(old.start_ms[first:], grid.start_ms[:n]):
+            return -inf
+        for before, now in ((old.mean, grid.mean), (old.count, grid.count)):
+            if before.keys() != now.keys():
+                return -inf
+            if not all(_same_bits(x[first:], now[m][:n]) for m, x in before.items()):
+                return -inf
+        return int(old.start_ms[-1]) + old.bin_ms
+
+
+def _same_bits(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    return a.dtype == b.dtype and np.array_equal(a.view(np.int64), b.view(np.int64))
 
 
 def tiles_of(grid: Coarse, metrics: Sequence[str], starts: Int64s, k: int, *, least: int = 2) -> Tiles:
@@ -177,38 +186,57 @@ def quiet_of(
         return Quiet()
     bin_ms = grid.bin_ms
     k = max(2, round(settings.observe_window_s * 1000 / bin_ms))
-    end_ms = int(grid.start_ms[-1]) + bin_ms
+    length_ms, end_ms = k * bin_ms, int(grid.start_ms[-1]) + bin_ms
+    timeline, began = _Timeline(events, settings), sorted(regimes_ms)
+    if known is None or known.settings is not settings or known.began != began:
+        known = Quiet()
+    same_until, told_until = known.same_until(grid), timeline.same_until(known.events)
+    found: dict[int, _Stretch] = {}
+    lacking: list[tuple[int, range]] = []
     quiet = stretches([e.ts_ms for e in events], settings.settle_s, int(grid.start_ms[0]), end_ms)
-    starts, begins = _starts(_cut(quiet, marks_ms), bin_ms, k)
-    if not starts:
-        return Quiet()
-    tiles = tiles_of(grid, settings.metrics, np.array(starts, np.int64), k)
-    began = sorted(regimes_ms)  # bisected as they are: a damaged line may name an instant beyond int64
-    regimes = np.array([bisect_right(began, start) for start in starts], np.int64)
-    places = (known or Quiet()).places_of(tiles, regimes, settings.metrics).tolist()
-    timeline = _Timeline(events, settings)
-    kept = np.flatnonzero(np.isfinite(tiles.mean).any(axis=1))
-    windows: list[QuietWindow] = []
-    for begin, stretch in groupby(kept.tolist(), key=begins.__getitem__):
-        values = timeline.at(begin)
-        held: Mapping[str, float] | None = None  # windows of one stretch share them: they are compared once
-        for i in stretch:
-            place = places[i]
-            if known is not None and place >= 0:
-                window = known.windows[place]
-                if window.values is held or window.values == values:
-                    held = window.values
-                    windows.append(window)
-                    continue
-            stats, end = tiles.stats(i, settings.metrics), tiles.end_ms(i)
-            windows.append(
-                QuietWindow(
-                    start_ms=starts[i], end_ms=end, values=values, stats=stats, regime=int(regimes[i])
-                )
-            )
-    return Quiet(
-        windows=tuple(windows), metrics=settings.metrics, tiles=tiles.of(kept), regimes=regimes[kept]
+    for a, b in _cut(quiet, marks_ms):
+        old = known.of.get(a)
+        if old is not None and old.end_ms == b <= same_until and a < told_until:
+            found[a] = old
+            continue
+        first, values = -(-a // bin_ms) * bin_ms, timeline.at(a)
+        kept: tuple[QuietWindow | None, ...] = ()
+        if old is not None and old.values == values and first < (same := min(b, same_until)):
+            kept = old.places[: int(same - first) // length_ms]  # it has grown, or was cut short
+        found[a] = _Stretch(b, values, kept)
+        lacking.append((a, range(first + len(kept) * length_ms, b - length_ms + 1, length_ms)))
+    made = iter(
+        _made(grid, settings.metrics, [(s, found[a].values) for a, new in lacking for s in new], k, began)
     )
+    for a, new in lacking:
+        found[a] = replace(found[a], places=(*found[a].places, *islice(made, len(new))))
+    return Quiet(
+        windows=tuple(w for s in found.values() for w in s.places if w is not None),
+        of=found, grid=grid, settings=settings, events=timeline.events, began=began,
+    )  # fmt: skip
+
+
+def _made(
+    grid: Coarse,
+    metrics: Sequence[str],
+    places: Sequence[tuple[int, Mapping[str, float]]],
+    k: int,
+    began: Sequence[int],
+) -> list[QuietWindow | None]:
+    """The window of `k` bins at each place (its start, the values in force), None with too few bins."""
+    if not places:
+        return []
+    starts = [start for start, _ in places]
+    near = grid.between(starts[0], starts[-1] + k * grid.bin_ms)
+    tiles = tiles_of(near if len(near) else grid, metrics, np.array(starts, np.int64), k)
+    enough = [any(map(isfinite, row)) for row in tiles.mean.tolist()]
+    return [
+        QuietWindow(
+            start_ms=start, end_ms=tiles.end_ms(i), values=values, stats=tiles.stats(i, metrics),
+            regime=bisect_right(began, start),
+        ) if enough[i] else None
+        for i, (start, values) in enumerate(places)
+    ]  # fmt: skip
 
 
 def brief_windows(
@@ -251,18 +279,6 @@ def brief_windows(
         )
         for start, begin, stats in sorted(found, key=lambda f: f[0])
     )  # fmt: skip
-
-
-def _starts(quiet: Sequence[tuple[int, int]], bin_ms: int, k: int) -> tuple[list[int], list[int]]:
-    """(start of every window of `k` bins, where its stretch begins), oldest first."""
-    starts: list[int] = []
-    begins: list[int] = []
-    for a, b in quiet:
-        first = -(-a // bin_ms) * bin_ms
-        n = max(0, (b - first) // (k * bin_ms))
-        starts += range(first, first + n * k * bin_ms, k * bin_ms)
-        begins += [a] * n
-    return starts, begins
 
 
 def _cut(quiet: Sequence[tuple[int, int]], marks_ms: Sequence[int]) -> list[tuple[int, int]]:
@@ -316,14 +332,20 @@ class _Timeline:
     def __init__(self, events: Sequence[RuleEvent], settings: Settings) -> None:
         self._init = {r.name: r.init for r in settings.rules.values()}
         named = [e for e in events if e.rule in self._init and e.new is not None]
-        self._events = sorted(named, key=lambda e: e.ts_ms)
+        self.events = sorted(named, key=lambda e: e.ts_ms)
         self._i = 0
         self._values = dict(self._init)
 
+    def same_until(self, earlier: Sequence[RuleEvent]) -> float:
+        """Up to which instant these values are those after `earlier` events; -inf: nowhere. Units: ms."""
+        if self.events[: len(earlier)] != earlier:
+            return -inf
+        return self.events[len(earlier)].ts_ms if len(self.events) > len(earlier) else inf
+
     def at(self, ms: int) -> dict[str, float]:
         """The values in force at `ms`; asked in rising order."""
-        while self._i < len(self._events) and self._events[self._i].ts_ms <= ms:
-            e = self._events[self._i]
+        while self._i < len(self.events) and self.events[self._i].ts_ms <= ms:
+            e = self.events[self._i]
             assert e.new is not None
             self._values[e.rule] = e.new
             self._i += 1
