@@ -6,7 +6,7 @@ Answers "how much did each metric move because of this event, and how sure is th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -313,8 +313,7 @@ def _metrics(frames: Sequence[_Frame], resolution: Mapping[str, float]) -> list[
     found: list[dict[str, MetricEffect]] = []
     ready: list[tuple[int, str, MetricEffect, Bins, Floats]] = []
     for i, frame in enumerate(frames):
-        values = _values(frame.part, frame.settings.metrics, frame.settings)
-        plain = {m: _metric(frame, m, values[m]) for m in frame.settings.metrics}
+        plain = {m: x for group in _groups(frame) for m, x in _prepared(frame, group)}
         found.append({m: x if isinstance(x, MetricEffect) else x[0] for m, x in plain.items()})
         ready += ((i, m, *x) for m, x in plain.items() if not isinstance(x, MetricEffect))
     best = contrasts([bins for *_, bins, _ in ready])
@@ -328,26 +327,50 @@ def _metrics(frames: Sequence[_Frame], resolution: Mapping[str, float]) -> list[
     return found
 
 
-def _metric(frame: _Frame, metric: str, values: Floats) -> MetricEffect | tuple[MetricEffect, Bins, Floats]:
-    """Its effect where there is nothing to measure; else what is known, its bins, its valid samples."""
-    y = _means_of(frame.bin_of, values, frame.hist + frame.n_post, frame.min_count)
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Metrics of which the same samples are valid. Shape: `rows` (metrics, samples), all else (samples,)."""
+
+    metrics: tuple[str, ...]
+    ts_ms: Int64s
+    bin_of: Int64s
+    rows: Floats
+
+
+def _groups(frame: _Frame) -> list[_Group]:
+    """The metrics' valid samples: neither absent nor out of range, not finite or frozen."""
+    part, s = frame.part, frame.settings
+    if (rows := plain_rows(part, s.metrics, s)) is not None:
+        return [_Group(s.metrics, part.ts_ms, frame.bin_of, rows)]
+    found = []
+    for m in s.metrics:
+        values = _believed(part, m, s.targets.get(m), pace_of(s))
+        ok = np.isfinite(values)
+        found.append(_Group((m,), part.ts_ms[ok], frame.bin_of[ok], values[None, ok]))
+    return found
+
+
+def _prepared(
+    frame: _Frame, group: _Group
+) -> Iterator[tuple[str, MetricEffect | tuple[MetricEffect, Bins, Floats]]]:
+    """Each metric's effect where there is nothing to measure; else what is known, its bins, its samples."""
+    y = _means_of(group.bin_of, group.rows, frame.hist + frame.n_post, frame.min_count)
     wash = frame.scale.bins(frame.settings.settle_s)
-    history_s = _history_s(y, frame)
-    base = replace(_plain(frame, metric, values), history_s=history_s, missing_share=_missing_share(y, frame))
-    if (reason := _too_little(frame, base, y, wash)) is not None:
-        return replace(base, reason=reason)
-    valid = values[np.isfinite(values)]
-    if valid.min() == valid.max():
-        return replace(
-            base,
-            state=DataState.CONSTANT,
-            delta=0.0,
-            lo=0.0,
-            hi=0.0,
-            d_raw=0.0,
-            reason=Reason("effect_constant", {"value": float(valid[0])}),
-        )
-    bins = Bins(
+    known = _plain(frame, group, y[0])
+    reason = _too_little(frame, known[0], y[0], wash)
+    still = group.rows.min(axis=1, initial=np.inf) == group.rows.max(axis=1, initial=-np.inf)
+    for i, (m, mine) in enumerate(zip(group.metrics, known, strict=True)):
+        if reason is not None:
+            yield m, replace(mine, reason=reason)
+        elif still[i]:
+            why = Reason("effect_constant", {"value": float(group.rows[i, 0])})
+            yield m, replace(mine, state=DataState.CONSTANT, delta=0.0, lo=0.0, hi=0.0, d_raw=0.0, reason=why)
+        else:
+            yield m, (mine, _bins(frame, y[i], wash), group.rows[i])
+
+
+def _bins(frame: _Frame, y: Floats, wash: int) -> Bins:
+    return Bins(
         y=y,
         quiet=frame.quiet,
         hist=frame.hist,
@@ -356,7 +379,6 @@ def _metric(frame: _Frame, metric: str, values: Floats) -> MetricEffect | tuple[
         pre_limit=frame.pre_limit,
         scale=frame.scale.pace * 1000 / frame.scale.bin_ms,
     )
-    return base, bins, valid
 
 
 def _reported(base: MetricEffect, best: Contrast, grain: float, scale: Scale) -> MetricEffect:
@@ -381,13 +403,6 @@ def _reported(base: MetricEffect, best: Contrast, grain: float, scale: Scale) ->
     )
 
 
-def _values(part: Series, metrics: Sequence[str], settings: Settings) -> dict[str, Floats]:
-    """The metrics' samples; NaN where absent, out of range, not finite or frozen."""
-    if plain_rows(part, metrics, settings) is not None:
-        return {m: part.values[m] for m in metrics}
-    return {m: _believed(part, m, settings.targets.get(m), pace_of(settings)) for m in metrics}
-
-
 def _believed(part: Series, metric: str, target: Target | None, pace: float) -> Floats:
     if metric not in part.values:
         return np.full(len(part), np.nan)
@@ -409,18 +424,22 @@ def bin_means(
 
     Shape: float64[before + after].
     """
-    return _means_of((ts_ms - t0_ms) // bin_ms + before, values, before + after, min_count)
+    ok = np.isfinite(values)
+    k = (ts_ms[ok] - t0_ms) // bin_ms + before
+    return np.asarray(_means_of(k, values[None, ok], before + after, min_count)[0])
 
 
-def _means_of(k: Int64s, values: Floats, n: int, min_count: int) -> Floats:
-    """The mean of each of `n` bins; `k`: the bin of each value, in rising order."""
+def _means_of(k: Int64s, rows: Floats, n: int, min_count: int) -> Floats:
+    """The mean of each of `n` bins of each row; `k`: the bin of each column, in rising order."""
     a, b = np.searchsorted(k, (0, n))
-    ok = np.isfinite(values[a:b])
-    k, kept = k[a:b][ok], values[a:b][ok]
+    k, kept = k[a:b], rows[:, a:b]
+    if a == b:
+        return np.full((len(rows), n), np.nan)
     # summed from a level of its own: a constant bins to itself exactly, whatever the count
-    reference = float(kept[0]) if len(kept) else 0.0
+    reference = kept[:, :1]
     count = np.bincount(k, minlength=n)
-    total = np.bincount(k, weights=kept - reference, minlength=n)
+    cell = (k + n * np.arange(len(rows))[:, None]).ravel()
+    total = np.bincount(cell, weights=(kept - reference).ravel(), minlength=n * len(rows)).reshape(-1, n)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(count >= max(1, min_count), total / count + reference, np.nan)
 
@@ -435,28 +454,36 @@ def infer_resolution(values: Floats) -> float:
     return 0.0
 
 
-def _plain(frame: _Frame, metric: str, values: Floats) -> MetricEffect:
-    """Valid samples before and after, and the plain difference of the means (never judged on)."""
+def _plain(frame: _Frame, group: _Group, y: Floats) -> list[MetricEffect]:
+    """What is there before and after, and the plain difference of the means (never judged on)."""
+    history_s, missing_share = _history_s(y, frame), _missing_share(y, frame)
     settled_ms = frame.post.start_ms + round(frame.settings.settle_s * 1000)
     edges = (frame.pre.start_ms, frame.pre.end_ms, frame.post.start_ms, settled_ms, frame.post.end_ms)
-    a, b, c, settled, d = np.searchsorted(frame.part.ts_ms, edges)
-    ok = np.isfinite(values)
-    pre, post = _mean(values[a:b][ok[a:b]]), _mean(values[settled:d][ok[settled:d]])
-    d_raw = None if pre is None or post is None else post - pre
-    return MetricEffect(
-        metric=metric,
-        state=DataState.INSUFFICIENT,
-        n_pre=int(np.count_nonzero(ok[a:b])),
-        n_post=int(np.count_nonzero(ok[c:d])),
-        pre_mean=pre,
-        post_mean=post,
-        d_raw=d_raw,
-    )
+    a, b, c, settled, d = np.searchsorted(group.ts_ms, edges).tolist()
+    both = zip(_means(group.rows[:, a:b]), _means(group.rows[:, settled:d]), strict=True)
+    return [
+        MetricEffect(
+            metric=m,
+            state=DataState.INSUFFICIENT,
+            n_pre=b - a,
+            n_post=d - c,
+            pre_mean=pre,
+            post_mean=post,
+            d_raw=None if pre is None or post is None else post - pre,
+            history_s=history_s,
+            missing_share=missing_share,
+        )
+        for m, (pre, post) in zip(group.metrics, both, strict=True)
+    ]
 
 
-def _mean(kept: Floats) -> float | None:
-    """The mean, counted from the first value so that a constant stays itself; None of nothing."""
-    return float(kept[0] + (kept - kept[0]).mean()) if len(kept) else None
+def _means(rows: Floats) -> list[float | None]:
+    """The mean of each row, counted from its first value so that a constant stays itself; None of nothing."""
+    if not rows.shape[1]:
+        return [None] * len(rows)
+    first = rows[:, :1]
+    found: list[float | None] = (first[:, 0] + (rows - first).mean(axis=1)).tolist()
+    return found
 
 
 def _history_s(y: Floats, frame: _Frame) -> float:
