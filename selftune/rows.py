@@ -12,7 +12,7 @@ import csv
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 
@@ -251,20 +251,19 @@ class RowParser:
         if any(odd in block for odd in (b"\0", b'"', b"_")):
             return False
         raw = np.frombuffer(block, np.uint8)
-        cells = _cell_edges(raw, len(header.names))
+        cells = _even(raw, len(header.names)) or _uneven(raw, len(header.names))
         if cells is None:
             return False
-        stamps = self._stamps(raw, *cells, header.ts)
+        stamps = self._stamps(cells[header.ts])
         if stamps is None:
             return False
         ts, naive = stamps
-        starts, ends = cells
         flat: list[str] | None = None
         values = np.full((len(self.metrics), len(ts)), np.nan)
         for row, column in zip(values, work.columns, strict=True):
             if column < 0:
                 continue
-            plain = _decimals(raw, starts[:, column], ends[:, column])
+            plain = _decimals(cells[column])
             if plain is None:
                 flat = flat or block.decode("ascii").replace("\n", ",").split(",")
                 row[:] = _numbers(flat[column : -1 : len(header.names)])
@@ -280,17 +279,10 @@ class RowParser:
         work.add(ts[keep], values[:, keep])
         return True
 
-    def _stamps(
-        self, raw: NDArray[np.uint8], starts: Int64s, ends: Int64s, column: int
-    ) -> tuple[Int64s, NDArray[np.bool_]] | None:
-        first, width = starts[:, column], ends[:, column] - starts[:, column]
-        ts = np.empty(len(first), np.int64)
-        naive = np.zeros(len(first), np.bool_)
-        for w in np.unique(width):
-            if not 19 <= w <= 64:
-                return None
-            rows = width == w
-            found = self._same_width(raw[first[rows, None] + np.arange(w)])
+    def _stamps(self, cells: _Cells) -> tuple[Int64s, NDArray[np.bool_]] | None:
+        ts, naive = np.empty(cells.n, np.int64), np.zeros(cells.n, np.bool_)
+        for w, rows in cells.widths():
+            found = self._same_width(cells.text(w, rows)) if 19 <= w <= 64 else None
             if found is None:
                 return None
             ts[rows], naive[rows] = found
@@ -388,8 +380,58 @@ def _text(line: bytes, rejects: Counter[str]) -> str | None:
     return None
 
 
-def _cell_edges(raw: NDArray[np.uint8], width: int) -> tuple[Int64s, Int64s] | None:
-    """Start and end of every cell, int64[lines, width]; None unless each line has `width` short cells."""
+_Rows = slice | NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """One column of a block: where the cells stand, or, where all lines are alike, their characters."""
+
+    n: int
+    raw: NDArray[np.uint8]  # of the whole block, or of this column: (lines, width)
+    starts: Int64s | None = None
+    ends: Int64s | None = None
+
+    def widths(self) -> Iterator[tuple[int, _Rows]]:
+        """(width, which lines have a cell of it), narrow cells first."""
+        if self.starts is None or self.ends is None:
+            yield self.raw.shape[1], slice(None)
+            return
+        width = self.ends - self.starts
+        for w in np.flatnonzero(np.bincount(width)).tolist():
+            yield w, np.flatnonzero(width == w)
+
+    def text(self, width: int, rows: _Rows) -> NDArray[np.uint8]:
+        """The characters of these cells of one width. Shape: (lines, width)."""
+        if self.starts is None:
+            return self.raw
+        found: NDArray[np.uint8] = self.raw[self.starts[rows, None] + np.arange(width)]
+        return found
+
+
+def _even(raw: NDArray[np.uint8], width: int) -> list[_Cells] | None:
+    """The columns of a block whose lines have their commas at the same places, else None."""
+    length = int(np.argmax(raw == 10)) + 1
+    n, rest = divmod(len(raw), length)
+    if rest:
+        return None
+    text = raw.reshape(n, length)
+    commas = np.flatnonzero(text[0] == 44)
+    marks = np.append(commas, length - 1)
+    if len(commas) != width - 1 or (text[:, marks] != text[0, marks]).any():
+        return None
+    if np.count_nonzero(raw == 44) != n * (width - 1) or np.count_nonzero(raw == 10) != n:
+        return None
+    returns = text[:, -2] == 13 if length > 1 else np.zeros(n, np.bool_)
+    if returns.any() and not returns.all():
+        return None
+    ends = np.append(commas, length - 1 - int(returns[0]))
+    begins = np.append(0, commas + 1)
+    return [_Cells(n, text[:, a:b]) for a, b in zip(begins.tolist(), ends.tolist(), strict=True)]
+
+
+def _uneven(raw: NDArray[np.uint8], width: int) -> list[_Cells] | None:
+    """The columns of a block; None unless each line has `width` short cells."""
     ends = np.flatnonzero(raw == 10)
     commas = np.flatnonzero(raw == 44)
     if len(commas) != len(ends) * (width - 1):
@@ -399,24 +441,25 @@ def _cell_edges(raw: NDArray[np.uint8], width: int) -> tuple[Int64s, Int64s] | N
     if (grid[:, 0] < begins).any() or (grid[:, -1] > ends).any() or (ends - begins).max() > 4096:
         return None
     last = ends - ((raw[ends - 1] == 13) & (ends > begins))
-    return np.column_stack([begins, grid + 1]), np.column_stack([grid, last])
+    starts, stops = np.column_stack([begins, grid + 1]), np.column_stack([grid, last])
+    return [_Cells(len(ends), raw, starts[:, i], stops[:, i]) for i in range(width)]
 
 
-def _decimals(raw: NDArray[np.uint8], starts: Int64s, ends: Int64s) -> Floats | None:
+def _decimals(cells: _Cells) -> Floats | None:
     """One column's numbers, to the last bit those of `float`; None unless all are like `0.285` or `-12.5`.
 
     Exact: whole numbers below 2**53 over a power of ten up to 22 are rounded once, by the division.
     Source: W. D. Clinger, How to read floating point numbers accurately, 1990.
     """
-    width = ends - starts
-    out = np.empty(len(width))
-    for w in np.flatnonzero(np.bincount(np.minimum(width, _DECIMAL_MOST + 1))).tolist():
+    out = np.empty(cells.n)
+    for w, rows in cells.widths():
         if not 3 <= w <= _DECIMAL_MOST:
             return None
-        rows = np.flatnonzero(width == w)
-        text = raw[starts[rows, None] + np.arange(w)]
+        text = cells.text(w, rows)
         minus = text[:, 0] == ord("-")
-        text[minus, 0] = ord("0")
+        if minus.any():
+            text = text.copy()
+            text[minus, 0] = ord("0")
         point = text[0].tobytes().find(b".")
         if not 0 < point < w - 1 or (text[:, point] != ord(".")).any():
             return None

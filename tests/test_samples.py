@@ -298,6 +298,34 @@ def test_a_number_is_to_the_last_bit_what_float_makes_of_it(cells: list[str], en
     assert fast.rejects == sum((one.rejects for one in slow), start=type(fast.rejects)())
 
 
+@pytest.mark.parametrize(
+    "bodies",
+    [
+        ["0.25,0.5,1.0,2.5", "0.5,0.25,1.0,2.5"],  # commas elsewhere
+        ["0.25,0.5,1.0,2.5", "-.25,0.5,1.0,2.5", "-1.0,0.5,-0.0,2.5", "1e-2,0.5,1.0,2.5"],
+        ["0.25,0.5,1.0,2.5\r", "0.25,0.5,1.0,2.55", "0.25,0.5,1.0,2.\r5"],
+        ["0.25,0.5,1.0,", "0.25,0.5,1.0,"],
+        ["0.25,0.5,1.0,\r", "0.25,0.5,1.0,\r"],
+        [",,,", ",,,"],
+        ["0.25,0.5,1.0,2.5", "0.25,0.5,1.0,2.5,", "0.25,0.5,1.02.55"],
+        ["0.25,0.5,1.0,2.5", " 0.2,0.5,1.0,2.5", "0.25,0.5, 1.,2.5", "0.25, 0.5,1.,2.5"],
+        ["0.25,0.5,1.0,2.5", "nan.,0.5,1.0,2.5", "0.25,inf,1.0,2.5"],
+    ],
+)
+@pytest.mark.parametrize("repeat", [1, 700])
+def test_lines_of_one_length_are_read_as_each_alone(bodies: list[str], repeat: int) -> None:
+    said = [
+        f"2026-03-01T00:{i // 60 % 60:02}:{i % 60:02}.{i // 3600}00Z,{body}\n".encode()
+        for i, body in enumerate(bodies * repeat)
+    ]
+    parser = RowParser(METRICS, {}, UTC)
+    header = parser.header_in(HEADER)
+    fast, slow = parser.parse(b"".join(said), header), [parser.parse(line, header) for line in said]
+    assert fast.ts_ms.tolist() == [t for one in slow for t in one.ts_ms.tolist()]
+    assert fast.values.tobytes() == np.concatenate([one.values for one in slow], axis=1).tobytes()
+    assert fast.rejects == sum((one.rejects for one in slow), start=type(fast.rejects)())
+
+
 def test_plain_decimals_are_never_split_into_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("selftune.rows._numbers", lambda cells: pytest.fail(f"{cells[:3]} are plain"))
     parser = RowParser(METRICS, {}, UTC)
