@@ -311,19 +311,18 @@ def _too_short(frame: _Frame, *, final: bool) -> Reason | None:
 def _metrics(frames: Sequence[_Frame], resolution: Mapping[str, float]) -> list[dict[str, MetricEffect]]:
     """Every metric's effect of each event. Those that have one to measure are measured together."""
     found: list[dict[str, MetricEffect]] = []
-    ready: list[tuple[int, str, MetricEffect, Bins, Floats]] = []
+    ready: list[tuple[int, str, MetricEffect, Bins, float]] = []
     for i, frame in enumerate(frames):
         plain = {m: x for group in _groups(frame) for m, x in _prepared(frame, group)}
         found.append({m: x if isinstance(x, MetricEffect) else x[0] for m, x in plain.items()})
         ready += ((i, m, *x) for m, x in plain.items() if not isinstance(x, MetricEffect))
     best = contrasts([bins for *_, bins, _ in ready])
-    for (i, m, base, _, valid), contrast in zip(ready, best, strict=True):
+    for (i, m, base, _, grain), contrast in zip(ready, best, strict=True):
         if contrast is None:
             reason = Reason("effect_no_candidate", {"history_s": base.history_s})
             found[i][m] = replace(base, reason=reason)
         else:
-            grain = resolution[m] if m in resolution else infer_resolution(valid)
-            found[i][m] = _reported(base, contrast, grain, frames[i].scale)
+            found[i][m] = _reported(base, contrast, resolution.get(m, grain), frames[i].scale)
     return found
 
 
@@ -352,13 +351,14 @@ def _groups(frame: _Frame) -> list[_Group]:
 
 def _prepared(
     frame: _Frame, group: _Group
-) -> Iterator[tuple[str, MetricEffect | tuple[MetricEffect, Bins, Floats]]]:
-    """Each metric's effect where there is nothing to measure; else what is known, its bins, its samples."""
+) -> Iterator[tuple[str, MetricEffect | tuple[MetricEffect, Bins, float]]]:
+    """Each metric's effect where there is nothing to measure; else what is known, its bins, its decimals."""
     y = _means_of(group.bin_of, group.rows, frame.hist + frame.n_post, frame.min_count)
     wash = frame.scale.bins(frame.settings.settle_s)
     known = _plain(frame, group, y[0])
     reason = _too_little(frame, known[0], y[0], wash)
     still = group.rows.min(axis=1, initial=np.inf) == group.rows.max(axis=1, initial=-np.inf)
+    grains = infer_resolutions(group.rows) if reason is None else []
     for i, (m, mine) in enumerate(zip(group.metrics, known, strict=True)):
         if reason is not None:
             yield m, replace(mine, reason=reason)
@@ -366,7 +366,7 @@ def _prepared(
             why = Reason("effect_constant", {"value": float(group.rows[i, 0])})
             yield m, replace(mine, state=DataState.CONSTANT, delta=0.0, lo=0.0, hi=0.0, d_raw=0.0, reason=why)
         else:
-            yield m, (mine, _bins(frame, y[i], wash), group.rows[i])
+            yield m, (mine, _bins(frame, y[i], wash), grains[i])
 
 
 def _bins(frame: _Frame, y: Floats, wash: int) -> Bins:
@@ -444,14 +444,18 @@ def _means_of(k: Int64s, rows: Floats, n: int, min_count: int) -> Floats:
         return np.where(count >= max(1, min_count), total / count + reference, np.nan)
 
 
-def infer_resolution(values: Floats) -> float:
-    """The last written decimal of the values (0.001 for three), 0 when they are not decimal at all."""
-    some = values[:: max(1, len(values) // 400)]
+def infer_resolutions(rows: Floats) -> list[float]:
+    """The last written decimal of each row's values (0.001 for three), 0 when they are not decimal at all."""
+    some = rows[:, :: max(1, rows.shape[1] // 400)]
+    found, left = np.zeros(len(rows)), np.arange(len(rows))
     for decimals in range(10):
-        scaled = some * 10.0**decimals
-        if np.all(np.abs(scaled - np.rint(scaled)) <= 1e-6 + 1e-15 * np.abs(scaled)):
-            return float(10.0**-decimals)
-    return 0.0
+        scaled = some[left] * 10.0**decimals
+        fits = (np.abs(scaled - np.rint(scaled)) <= 1e-6 + 1e-15 * np.abs(scaled)).all(axis=1)
+        found[left[fits]] = 10.0**-decimals
+        left = left[~fits]
+        if not len(left):
+            break
+    return list(map(float, found))
 
 
 def _plain(frame: _Frame, group: _Group, y: Floats) -> list[MetricEffect]:

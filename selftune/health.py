@@ -84,13 +84,13 @@ def frozen_mask(series: Series, metric: str, target: Target | None, pace: float 
     mask = np.zeros(len(series), bool)
     values = series.values[metric]
     ok = np.isfinite(values)
-    whole = bool(ok.all())
-    if whole and not _may_rest(series.ts_ms, values, FROZEN_S * pace):
-        return mask
     valid = np.flatnonzero(ok)
-    if len(valid) < 3:
+    ts_ms = series.ts_ms
+    if len(valid) < len(ok):
+        ts_ms, values = ts_ms[valid], values[valid]
+    if len(valid) < 3 or not _may_rest(ts_ms, values, FROZEN_S * pace):
         return mask
-    found = runs_of(*((series.ts_ms, values) if whole else (series.ts_ms[valid], values[valid])))
+    found = runs_of(ts_ms, values)
     if len(found.first) == 1:
         return mask  # constant throughout is a state of its own
     if found.seconds.max() <= FROZEN_S * pace:

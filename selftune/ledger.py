@@ -162,7 +162,8 @@ class StoreLedger:
         sheet.unfinished, sheet.problem = news.unfinished, news.problem
 
     def _read_heartbeat(self) -> None:
-        said = records.parse_line(self.store.heartbeat() or b"null")
+        beat = self.store.heartbeat()
+        said = records.parse_line(beat) if beat else None
         if isinstance(said, dict):
             self._gather.note_head(said.get("approvals_head"))
 

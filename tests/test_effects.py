@@ -17,7 +17,7 @@ from selftune.config import ExcursionBudget, Governance, Settings, pace_of
 from selftune.domain import Confirm, DataState, Effect, MetricEffect, PolicyName, Reason, Target
 from selftune.effects import (
     bin_means,
-    infer_resolution,
+    infer_resolutions,
     measure,
     measured_ahead,
     window_stat,
@@ -494,7 +494,8 @@ def test_bins_are_half_open_around_the_event() -> None:
     [([0.305, 0.3, 0.112], 0.001), ([1.0, 4.0], 1.0), ([0.25, 1234567.5], 0.01), ([np.pi, np.e], 0.0)],
 )
 def test_the_last_written_decimal_is_found(values: list[float], grain: float) -> None:
-    assert infer_resolution(np.array(values)) == pytest.approx(grain)
+    rows = np.stack([np.array(values), np.zeros(len(values))])
+    assert infer_resolutions(rows) == [pytest.approx(grain), 1.0]
 
 
 def test_window_stat_is_the_mean_with_a_batch_error() -> None:
