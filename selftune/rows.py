@@ -269,7 +269,12 @@ class RowParser:
                 row[:] = _numbers(flat[column : -1 : len(header.names)])
             else:
                 row[:] = plain
-        values[~np.isfinite(values)] = np.nan
+        finite = np.isfinite(values)
+        if finite.all():
+            work.rejects["naive_ts"] += int(naive.sum())
+            work.add(ts, values)
+            return True
+        values[~finite] = np.nan
         keep = ~np.isnan(values).all(axis=0)
         work.rejects["no_number"] += int(len(ts) - keep.sum())
         work.rejects["naive_ts"] += int(naive[keep].sum())
@@ -294,25 +299,28 @@ class RowParser:
         found = _TS.fullmatch(sample)
         if not found:
             return None
-        fixed = [4, 7, 10, 13, 16, *([19] if found[4] else []), *range(found.start(5), len(sample))]
+        fixed = [16, *([19] if found[4] else []), *range(found.start(5), len(sample))]
+        if any((text[:, i] != text[0, i]).any() for i in fixed):
+            return None
         digits = text[:, 17 : 19 + (1 + len(found[4]) if found[4] else 0)] - np.uint8(48)
-        digit_at = [0, 1, *range(3, digits.shape[1])]
-        if (text[:, fixed] != text[0, fixed]).any() or (digits[:, digit_at] > 9).any():
+        digits[:, 2:3] = 0  # the point
+        if digits.max() > 9:
             return None
         if sample[len(sample) - len(found[5]) - 1].isspace():
             return None  # a space before the offset: let the regular expression judge each
-        second = digits[:, 0].astype(np.int64) * 10 + digits[:, 1]
-        if (second > 60).any():
+        if (digits[:, 0] * np.uint8(10) + digits[:, 1] > 60).any():
             return None
-        new = np.flatnonzero(np.r_[True, (text[1:, :16] != text[:-1, :16]).any(axis=1)])
+        head = np.ascontiguousarray(text[:, :16]).view(np.uint64)
+        new = np.flatnonzero(np.r_[True, (head[1:] != head[:-1]).any(axis=1)])
+        if (text[new][:, [4, 7, 10, 13]] != text[0, [4, 7, 10, 13]]).any():
+            return None
         bases = [self._minute(text[i, :16].tobytes(), found[5]) for i in new]
         if None in bases:
             return None
         base = np.repeat(np.array(bases, np.int64), np.diff(np.r_[new, len(text)]))
-        ms = np.zeros(len(text), np.int64)
-        for place, at in zip((100, 10, 1), digit_at[2:5], strict=False):
-            ms += place * digits[:, at].astype(np.int64)
-        return base + second * 1000 + ms, not found[5]
+        places = np.zeros(max(6, digits.shape[1]))
+        places[[0, 1, 3, 4, 5]] = 10_000, 1000, 100, 10, 1
+        return base + (digits @ places[: digits.shape[1]]).astype(np.int64), not found[5]
 
     def _minute(self, prefix: bytes, offset: str) -> int | None:
         text = prefix.decode("ascii")
@@ -463,10 +471,11 @@ def _decimals(cells: _Cells) -> Floats | None:
         point = text[0].tobytes().find(b".")
         if not 0 < point < w - 1 or (text[:, point] != ord(".")).any():
             return None
-        digits = np.delete(text, point, axis=1) - np.uint8(ord("0"))
-        if (digits > 9).any() or (minus.any() and point < 2):
+        digits = text - np.uint8(ord("0"))
+        digits[:, point] = 0
+        if digits.max() > 9 or (minus.any() and point < 2):
             return None
-        whole = digits @ _TENS[w - 2 :: -1]
+        whole = digits @ np.insert(_TENS[w - 2 :: -1], point, 0.0)
         out[rows] = np.where(minus, -1.0, 1.0) * (whole / _TENS[w - 1 - point])
     return out
 
