@@ -51,7 +51,7 @@ _TS = re.compile(
     r"([Zz]|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?|)",
     re.ASCII,
 )
-_BLOCK_LINES = 2048
+_BLOCK_LINES = 4096
 _DECIMAL_MOST = 16  # characters: 15 digits and a point
 _TENS = np.array([float(10**k) for k in range(_DECIMAL_MOST)])
 _FAST_FROM_LINES = 48  # below this numpy's fixed costs exceed what they save
