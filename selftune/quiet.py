@@ -6,7 +6,7 @@ Source: effects.md (states), loop.md (pace and data, drift over the gap).
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -283,9 +283,9 @@ def brief_windows(
 
 def _cut(quiet: Sequence[tuple[int, int]], marks_ms: Sequence[int]) -> list[tuple[int, int]]:
     """The stretches, cut at every mark inside them."""
-    found = []
+    found, marks = [], sorted(marks_ms)
     for a, b in quiet:
-        for mark in sorted(m for m in marks_ms if a < m < b):
+        for mark in marks[bisect_right(marks, a) : bisect_left(marks, b)]:
             found.append((a, mark))
             a = mark
         found.append((a, b))
