@@ -175,8 +175,8 @@ def gls_weights(
 ) -> Floats:
     """Weights by generalised least squares under each AR polynomial; every dead bin has a dummy.
 
-    Shape: `polys` (rows, longest order + 1), 0 beyond each one's order; the result (rows, pre + post), NaN
-    where there are none. `level`: whether a constant stands beside the step (not on first differences,
+    Shape: `polys` (rows, longest order + 1), 0 beyond each one's order; the result (rows, pre + post), where
+    there are none all NaN. `level`: whether a constant stands beside the step (not on first differences,
     where it is gone).
     """
     alive = np.flatnonzero(live)
@@ -193,7 +193,7 @@ def gls_weights(
             row = _holes_row(column, poly[: order + 1], dead, level=level)
             if row is not None:
                 found[i, first:last] = row
-    found[:, ~live] = 0.0
+    found[np.isfinite(found[:, first, None]) & ~live] = 0.0  # else NaN in every bin
     return found
 
 

@@ -73,6 +73,17 @@ def test_generalised_weights_match_the_explicit_formula(missing: tuple[int, ...]
     assert not w[~mask].any()
 
 
+@pytest.mark.parametrize("missing", [(), (0,), (0, 70), (119,)])
+def test_where_no_weights_can_be_found_not_one_is_said(missing: tuple[int, ...]) -> None:
+    """A level beside a unit root cannot be told; the row next to it can."""
+    mask = live(60, 60)
+    mask[list(missing)] = False
+    polys, orders = np.array([[1.0, -1.0], [1.0, -0.5]]), np.array([1, 1])
+    none, some = gls_weights(60, 60, TAU, polys, orders, mask, level=True)
+    assert np.isnan(none).all()
+    assert np.isfinite(some).all() and not some[~mask].any()
+
+
 def test_difference_weights_ignore_the_level_and_see_the_step() -> None:
     pre, post = 60, 90
     poly = np.convolve([1.0, 0.4], [1.0, -1.0])
