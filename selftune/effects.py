@@ -143,7 +143,7 @@ def measure(
     frame = _asked(series, settings, event_ms, keys, others_ms, now_ms)
     if isinstance(frame, Effect):
         return frame
-    metrics = known.of(frame) if known is not None else None
+    metrics = known.of(frame) if known is not None and resolution is None else None
     if metrics is None:
         (metrics,) = _metrics([frame], resolution or {})
     return _effect(keys, settings, frame.post, metrics, final=frame.final)

@@ -223,12 +223,13 @@ def replace(path: Path, data: bytes, *, durable: bool, mode: int = 0o644, ops: O
 
 
 def replace_known(path: Path, base: bytes, data: bytes, *, limit: int, ops: Ops = OS) -> bytes | None:
-    """`data`, now durably in place of `base`; else what was found instead (None: nothing), and that stands.
+    """`data`, now durably in place of `base`; else what was found instead, and that stands.
 
     An editor takes no lock. So the bytes are compared in the instant before the swap, and the old file
     is kept by a second name until the new one is on disk: whoever was writing into it meanwhile gets
     it back. What an editor renames into place within that instant alone would be lost.
-    Raises: StorageError; then what was there stands. A file of more than `limit` bytes counts as None.
+    None: nothing was found, or nothing that can be read within `limit` bytes.
+    Raises: StorageError; then what was there stands, or the error tells its second name.
     """
     temp, old = _temp_of(path), _temp_of(path)
     with _in_words(path, "replace"):
@@ -254,12 +255,27 @@ def _put_for(
     if (found := read_small(path, limit, ops=ops)) != base:
         return found
     _swap(str(temp), str(path), ops)
-    _sync_folder(path.parent, ops)
-    if not kept or (found := read_small(old, limit, ops=ops)) == base:
-        return data
-    _swap(str(old), str(path), ops)
-    _sync_folder(path.parent, ops)
+    try:
+        _sync_folder(path.parent, ops)
+        if not (kept and is_there(old)) or (found := read_small(old, limit, ops=ops)) == base:
+            return data
+        _swap(str(old), str(path), ops)
+        _sync_folder(path.parent, ops)
+    except OSError:
+        _give_back(path, old, ops)
+        raise
     return found
+
+
+def _give_back(path: Path, old: Path, ops: Ops) -> None:
+    """What stood at `path` before; its second name may be the only one left, and is not lost."""
+    try:
+        if is_there(old):
+            _swap(str(old), str(path), ops)
+    except OSError as error:
+        raise StorageError(
+            f"{path}: replace: {error.strerror}; what was there before is {old.name}"
+        ) from error
 
 
 def _temp_of(path: Path) -> Path:
@@ -333,12 +349,13 @@ def _sync_folder(folder: Path, ops: Ops) -> None:
 def clean_temps(folder: Path, *, of: str = "", older_than_s: float = 60.0) -> int:
     """How many temps of killed writers were removed; younger ones may belong to a living writer.
 
-    `of`: only temps of the file with this name.
+    `of`: only temps of the file with this name. A second name is as young as its making, not as its file.
     """
     removed = 0
     for temp in folder.glob(f".{of}*{_TEMP_SUFFIX}"):
         try:
-            if time.time() - temp.stat().st_mtime >= older_than_s:
+            info = temp.stat()
+            if time.time() - max(info.st_mtime, info.st_ctime) >= older_than_s:
                 temp.unlink()
                 removed += 1
         except OSError:

@@ -52,6 +52,7 @@ _TS = re.compile(
     re.ASCII,
 )
 _BLOCK_LINES = 4096
+_PLAIN_MOST = 4096  # characters of a line that is read beside others; longer ones are looked at alone
 _DECIMAL_MOST = 16  # characters: 15 digits and a point
 _TENS = np.array([float(10**k) for k in range(_DECIMAL_MOST)])
 _FAST_FROM_LINES = 48  # below this numpy's fixed costs exceed what they save
@@ -421,7 +422,7 @@ def _even(raw: NDArray[np.uint8], width: int) -> list[_Cells] | None:
     """The columns of a block whose lines have their commas at the same places, else None."""
     length = int(np.argmax(raw == 10)) + 1
     n, rest = divmod(len(raw), length)
-    if rest:
+    if rest or length > _PLAIN_MOST:
         return None
     text = raw.reshape(n, length)
     commas = np.flatnonzero(text[0] == 44)
@@ -446,7 +447,7 @@ def _uneven(raw: NDArray[np.uint8], width: int) -> list[_Cells] | None:
         return None
     grid = commas.reshape(len(ends), width - 1)
     begins = np.r_[0, ends[:-1] + 1]
-    if (grid[:, 0] < begins).any() or (grid[:, -1] > ends).any() or (ends - begins).max() > 4096:
+    if (grid[:, 0] < begins).any() or (grid[:, -1] > ends).any() or (ends - begins).max() > _PLAIN_MOST:
         return None
     last = ends - ((raw[ends - 1] == 13) & (ends > begins))
     starts, stops = np.column_stack([begins, grid + 1]), np.column_stack([grid, last])

@@ -20,6 +20,7 @@ Bools = NDArray[np.bool_]
 Kind = Literal["o0", "o1", "g", "i"]
 
 MAX_AR = 12
+STEADY = 1e-4  # of a basis: its least share over its largest
 MAX_FILL = 5  # bins of a gap that are bridged by a line, in the history only
 
 
@@ -185,14 +186,14 @@ def gls_weights(
     column = step_response(pre, post, tau)[first:last]
     dead = np.flatnonzero(~live[first:last])
     a, m = (int(dead[0]), len(dead)) if len(dead) else (0, 0)
-    found = np.full((len(polys), pre + post), np.nan)
+    found, plain = np.full((len(polys), pre + post), np.nan), np.zeros(len(polys), bool)
     if m and dead[-1] == a + m - 1 and longest <= a <= n - longest - m:
-        found[:, first:last] = _gap_rows(column, polys, orders, a, m, level=level)
-    else:
-        for i, (poly, order) in enumerate(zip(polys, orders, strict=True)):
-            row = _holes_row(column, poly[: order + 1], dead, level=level)
-            if row is not None:
-                found[i, first:last] = row
+        kept, plain = _left_by_gap(polys, m)
+        found[plain, first:last] = _gap_rows(column, polys, orders, a, kept, level=level)[plain]
+    for i in np.flatnonzero(~plain).tolist():
+        row = _holes_row(column, polys[i, : orders[i] + 1], dead, level=level)
+        if row is not None:
+            found[i, first:last] = row
     found[np.isfinite(found[:, first, None]) & ~live] = 0.0  # else NaN in every bin
     return found
 
@@ -216,9 +217,9 @@ def _holes_row(column: Floats, poly: Floats, dead: NDArray[np.int64], *, level: 
 
 
 def _gap_rows(
-    column: Floats, polys: Floats, orders: NDArray[np.int64], a: int, m: int, *, level: bool
+    column: Floats, polys: Floats, orders: NDArray[np.int64], a: int, kept: Floats, *, level: bool
 ) -> Floats:
-    """The weights where only bins a..a+m-1 are missing; NaN where the step cannot be told apart.
+    """The weights where only the bins from `a` on are missing; NaN where the step cannot be told apart.
 
     The same least squares: of what the dummies' whitened columns touch, only that is kept which is
     orthogonal to them all, then the level that they leave is taken out.
@@ -226,8 +227,7 @@ def _gap_rows(
     longest, n = polys.shape[1] - 1, len(column)
     whole = np.arange(n) >= orders[:, None]  # whitened bins that stand on bins of the window alone
     step = np.where(whole, _filtered(column, polys), 0.0)
-    part = slice(a, a + m + longest)
-    kept = _left_by_gap(polys, m)
+    part = slice(a, a + kept.shape[1])
     row = step.copy()
     row[:, part] = _projected(kept, step[:, part])
     able = np.ones(len(polys), bool)
@@ -254,11 +254,11 @@ def _filtered(column: Floats, polys: Floats) -> Floats:
     return out
 
 
-def _left_by_gap(polys: Floats, m: int) -> Floats:
-    """An orthonormal basis of all that is orthogonal to what `m` dummies in a row become when whitened.
+def _left_by_gap(polys: Floats, m: int) -> tuple[Floats, Bools]:
+    """(an orthonormal basis of all that is orthogonal to what `m` dummies in a row become, is it steady).
 
-    Shape: (rows, m + order, order). Such a series runs, from its last `order` bins, backwards through the
-    autoregression itself.
+    Shape: (rows, m + order, order), (rows,). Such a series runs, from its last `order` bins, backwards
+    through the autoregression; where that has almost no noise in it, the basis loses its digits.
     """
     longest = polys.shape[1] - 1
     basis = np.zeros((len(polys), m + longest, longest))
@@ -266,7 +266,9 @@ def _left_by_gap(polys: Floats, m: int) -> Floats:
     phi = -polys[:, None, 1:]
     for t in range(m - 1, -1, -1):
         basis[:, t] = (phi @ basis[:, t + 1 : t + 1 + longest])[:, 0]
-    return np.asarray(np.linalg.qr(basis)[0])
+    basis, rest = np.linalg.qr(basis)
+    size = np.abs(np.diagonal(rest, axis1=1, axis2=2))
+    return basis, size.min(axis=1, initial=1.0) > STEADY * size.max(axis=1, initial=0.0)
 
 
 def _projected(basis: Floats, x: Floats) -> Floats:

@@ -128,7 +128,13 @@ def test_changes_measured_together_decide_as_if_each_waited_its_turn(
             walk.now_ms += 31_000
         return bytes(walk.ledger._memory.data[DECISIONS])
 
+    used: list[bool] = []
+    answer = Measured.of
+    monkeypatch.setattr(
+        Measured, "of", lambda self, frame: (used.append((got := answer(self, frame)) is not None), got)[1]
+    )
     together = written(record)
+    assert all(used) and len(used) == sum(START + s * 1000 + 91_000 <= end for s, *_ in MOVES)
     with monkeypatch.context() as patch:
         patch.setattr(backtest_replay, "measured_ahead", lambda *_: Measured())
         alone = written(record)

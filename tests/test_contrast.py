@@ -10,7 +10,16 @@ from scipy.signal import lfilter
 from scipy.special import stdtrit
 
 from selftune.contrast import CANDIDATES, ODDS_MOST, Bins, Candidate, contrast, contrasts, effective_counts
-from selftune.weights import burg, burgs, fill_short, gls_weights, ols_weights, runs, step_response
+from selftune.weights import (
+    _holes_row,
+    burg,
+    burgs,
+    fill_short,
+    gls_weights,
+    ols_weights,
+    runs,
+    step_response,
+)
 
 Floats = NDArray[np.float64]
 WASH, TAU = 20, 8.0
@@ -71,6 +80,20 @@ def test_generalised_weights_match_the_explicit_formula(missing: tuple[int, ...]
     w = gls_weights(pre, post, TAU, poly[None], np.array([2]), mask, level=True)[0]
     assert w[mask] == pytest.approx(explicit[mask], abs=1e-9)
     assert not w[~mask].any()
+
+
+@pytest.mark.parametrize("level", [True, False])
+@pytest.mark.parametrize("noise", [0.0, 1e-9, 1e-3])
+def test_weights_keep_their_digits_where_there_is_next_to_no_noise(noise: float, level: bool) -> None:
+    """A sine fitted without noise is nearly singular: each row is as if every dead bin had a dummy."""
+    y = np.sin(2 * np.pi * np.arange(599) / 60) + noise * np.random.default_rng(3).normal(size=599)
+    polys, orders = burgs([[np.stack([y, ar1(np.random.default_rng(4), 0.5, 599)])]], [2])
+    mask = live(90, 90)
+    w = gls_weights(90, 90, TAU, polys, orders, mask, level=level)
+    for mine, poly, order in zip(w, polys, orders, strict=True):
+        book = _holes_row(step_response(90, 90, TAU), poly[: order + 1], np.flatnonzero(~mask), level=level)
+        assert book is not None
+        assert mine[mask] == pytest.approx(book[mask], abs=1e-7 * np.abs(book).max())
 
 
 @pytest.mark.parametrize("missing", [(), (0,), (0, 70), (119,)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,12 +49,13 @@ def test_a_disk_that_takes_a_little_at_a_time_gets_it_all(tmp_path: Path) -> Non
     assert (tmp_path / "a").read_bytes() == b"0123456789" * 5
 
 
-def test_young_temps_are_left_to_their_living_writer(tmp_path: Path) -> None:
+def test_young_temps_are_left_to_their_living_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     young, old, other = (tmp_path / n for n in (".a.1-x.selftune-tmp", ".b.2-x.selftune-tmp", ".editor.swp"))
     for path in (young, old, other):
         path.touch()
-    os.utime(old, (1, 1))
-    os.utime(other, (1, 1))
+    later = time.time() + 100
+    os.utime(young, (later - 10, later - 10))
+    monkeypatch.setattr("selftune.files.time.time", lambda: later)
     assert clean_temps(tmp_path) == 1 and young.exists() and other.exists()
 
 
@@ -115,6 +117,56 @@ def test_what_an_editor_writes_while_we_replace_is_never_lost(tmp_path: Path) ->
     path.write_bytes(b"old")
     assert put(Busy(None, theirs)) == b"ours" and path.read_bytes() == b"theirs", "after ours: theirs stands"
     assert [f.name for f in tmp_path.iterdir()] == ["settings.yaml"]
+
+
+@pytest.mark.parametrize("edited", [False, True])
+@pytest.mark.parametrize("failing", ["sync", "back", "both"])
+def test_a_disk_that_fails_after_the_swap_leaves_what_was_there(
+    failing: str, edited: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(b"old")
+
+    class Failing(Ops):
+        swaps = 0
+
+        def replace(self, source: str, target: str) -> None:
+            self.swaps += 1
+            if self.swaps == 1 and edited:
+                handle.write(b"theirs")
+                handle.flush()
+            if self.swaps > 1 and failing != "sync":
+                raise OSError(28, "no room")
+            super().replace(source, target)
+
+        def fsync(self, fd: int) -> None:
+            if self.swaps and failing != "back":
+                raise OSError(5, "bad disk")
+            super().fsync(fd)
+
+    with path.open("r+b") as handle:
+        if failing == "back" and not edited:  # then there is nothing to give back
+            assert replace_known(path, b"old", b"ours", limit=100, ops=Failing()) == b"ours"
+            return
+        with pytest.raises(StorageError, match=r"no room|bad disk") as said:
+            replace_known(path, b"old", b"ours", limit=100, ops=Failing())
+    before = b"theirs" if edited else b"old"
+    if failing == "sync":
+        assert path.read_bytes() == before and [f.name for f in tmp_path.iterdir()] == ["settings.yaml"]
+    else:
+        (kept,) = (f for f in tmp_path.iterdir() if f != path)
+        assert kept.read_bytes() == before and kept.name in str(said.value)
+
+
+def test_a_second_name_is_not_swept_away_with_old_temps(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(b"old")
+    os.utime(path, (1, 1))  # a file that nobody touched for long
+
+    def sweep() -> None:
+        assert clean_temps(tmp_path) == 0
+
+    assert replace_known(path, b"old", b"ours", limit=100, ops=Busy(sweep, sweep)) == b"ours"
 
 
 @pytest.mark.parametrize("failing", ["link", "replace"])

@@ -326,6 +326,15 @@ def test_lines_of_one_length_are_read_as_each_alone(bodies: list[str], repeat: i
     assert fast.rejects == sum((one.rejects for one in slow), start=type(fast.rejects)())
 
 
+@pytest.mark.parametrize("at_once", [1, 50])
+def test_a_line_that_is_too_long_is_refused_also_among_its_likes(at_once: int) -> None:
+    parser = RowParser(METRICS, {}, UTC)
+    header = parser.header_in(HEADER)
+    long = row(0)[:-1] + b"0" * MAX_LINE + b"\n"
+    found = parser.parse(rows(0, 4096) + long * at_once, header)
+    assert len(found.ts_ms) == 4096 and found.rejects == {"too_long": at_once}
+
+
 def test_plain_decimals_are_never_split_into_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("selftune.rows._numbers", lambda cells: pytest.fail(f"{cells[:3]} are plain"))
     parser = RowParser(METRICS, {}, UTC)
