@@ -21,8 +21,16 @@ Task = TypeVar("Task")
 Done = TypeVar("Done")
 Say = Callable[[float], None]
 POLL_S = 0.25  # how soon a cancel is seen
-# of the linear algebra: many small matrices, for which a second thread costs more than it saves
-ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# linear algebra on many small matrices, for which a second thread costs more than it saves; arrays that come
+# and go by the thousand a second: memory given back each time is fetched again, page by page
+WORKERS = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 27),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
+    "MALLOC_TOP_PAD_": str(1 << 25),
+}
 KIND = 10  # niceness of a worker: the loop and the dashboard come first
 
 
@@ -41,7 +49,7 @@ def pool(workers: int | None = None) -> Iterator[Executor]:
 
     Spawned, not forked: a fork would keep the job's lock alive after the job. Its processes leave with it.
     """
-    os.environ.update(ONE_THREAD)
+    os.environ.update(WORKERS)
     found = ProcessPoolExecutor(
         max_workers=workers or os.cpu_count() or 1,
         mp_context=multiprocessing.get_context("spawn"),

@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from selftune import files
-from selftune.backtest_pool import ONE_THREAD
+from selftune.backtest_pool import WORKERS
 from selftune.backtest_request import Candidate, Mode, Request, Source, is_id, of_json
 from selftune.backtest_result import Outcome, Result
 from selftune.book import SETTINGS
@@ -120,7 +120,7 @@ def start(root: Path, request: Request) -> str:
     try:
         _started[run_id] = subprocess.Popen(
             [sys.executable, "-m", "selftune.backtest_job", str(root), run_id],
-            env={**os.environ, **ONE_THREAD, "PYTHONUTF8": "1"},
+            env={**os.environ, **WORKERS, "PYTHONUTF8": "1"},
             cwd=CHECKOUT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

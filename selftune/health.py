@@ -222,7 +222,7 @@ def _mostly_ahead(ts_ms: Int64s, now_ms: int) -> bool:
     """True when most rows of the last 5 s of the file are stamped > 2 s in the future."""
     if not len(ts_ms):
         return False
-    last = ts_ms[ts_ms > ts_ms[-1] - 5000]
+    last = ts_ms[np.searchsorted(ts_ms, ts_ms[-1] - 5000, side="right") :]
     return bool((last > now_ms + AHEAD_MS).mean() > 0.5)
 
 
@@ -246,8 +246,21 @@ def _masks(history: Series, settings: Settings) -> dict[str, Bools] | None:
     """Which samples of each metric are frozen; None where every sample of all of them counts."""
     if plain_rows(history, tuple(history.values), settings) is not None:
         return None
-    pace = pace_of(settings)
-    return {m: frozen_mask(history, m, settings.targets.get(m), pace) for m in history.values}
+    pace, none = pace_of(settings), np.zeros(len(history), bool)
+    moving = _moving(history, pace)
+    return {
+        m: none if m in moving else frozen_mask(history, m, settings.targets.get(m), pace)
+        for m in history.values
+    }
+
+
+def _moving(history: Series, pace: float) -> set[str]:
+    """Metrics that have every sample and certainly no freeze: one look at all of them together."""
+    whole = [m for m, values in history.values.items() if np.isfinite(values).all()]
+    if not whole or not len(history):
+        return set()
+    rows = np.stack([history.values[m] for m in whole])
+    return set() if _may_rest(history.ts_ms, rows, FROZEN_S * pace) else set(whole)
 
 
 def _valid(part: Series, metric: str, masks: Mapping[str, Bools] | None, settings: Settings) -> Bools:
