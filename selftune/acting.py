@@ -56,7 +56,8 @@ def draft_of(
     tell: Tell = code_of,
 ) -> DecisionDraft:
     """One act as a decision line with the events it intends (contract.md, decisions)."""
-    note = tell(act.reasons[0]) if act.reasons else str(act.act)
+    moves = act.moves if act.write else ()
+    note = tell(act.reasons[0]) if moves and act.reasons else str(act.act)
     events = tuple(
         EventDraft(
             rule=m.rule,
@@ -68,8 +69,7 @@ def draft_of(
             reverts=m.reverts,
             look=m.look,
         )
-        for m in act.moves
-        if act.write
+        for m in moves
     )
     data: dict[str, Any] = {
         "kind": act.kind,
