@@ -58,13 +58,14 @@ Bins = tuple[Int64s, Int64s, Floats]  # starts [n], counts [metrics, n], sums [m
 
 def bins_of(ts_ms: Int64s, values: Floats) -> Bins:
     """Starts, counts and sums of the 10 s bins that hold at least one of these sorted samples."""
-    starts, first = np.unique(ts_ms // BIN_MS * BIN_MS, return_index=True)
-    if not len(starts):
-        return starts, np.empty((len(values), 0), np.int64), np.empty((len(values), 0))
+    if not len(ts_ms):
+        return np.empty(0, np.int64), np.empty((len(values), 0), np.int64), np.empty((len(values), 0))
+    bins = ts_ms // BIN_MS
+    first = np.flatnonzero(np.append(True, bins[1:] != bins[:-1]))
     valid = np.isfinite(values)
-    counts = np.add.reduceat(valid.astype(np.int64), first, axis=1)
-    sums = np.add.reduceat(np.where(valid, values, 0.0), first, axis=1)
-    return starts, counts, sums
+    counts = np.add.reduceat(valid, first, axis=1, dtype=np.int64)
+    sums = np.add.reduceat(values if valid.all() else np.where(valid, values, 0.0), first, axis=1)
+    return bins[first] * BIN_MS, counts, sums
 
 
 class CoarseBook:
