@@ -291,9 +291,13 @@ def _in_order(parts: Sequence[Rows], metrics: int) -> tuple[Int64s, Floats]:
     plain = len(ts) > 0 and bool((ts[1:] >= ts[:-1]).all())
     if plain and not (last := np.append(ts[1:] > ts[:-1], True)).all():  # the last written of equal instants
         ends = np.cumsum([len(p.ts_ms) for p in parts[:-1]])
-        each = [v.compress(keep, axis=1) for v, keep in zip(each, np.split(last, ends), strict=True)]
-        ts = ts[last]
-    values = np.concatenate(each, axis=1)
+        values, ts, at = np.empty((metrics, int(np.count_nonzero(last)))), ts[last], 0
+        for part, keep in zip(each, np.split(last, ends), strict=True):
+            n = int(np.count_nonzero(keep))
+            np.compress(keep, part, axis=1, out=values[:, at : at + n])
+            at += n
+    else:
+        values = np.concatenate(each, axis=1)
     if plain:
         end = raw[-TAIL:]  # a stray stamp may stand there: to believe it, rows are counted, those twice too
         tail, _ = _admitted(end, np.zeros((metrics, len(end))), metrics)
