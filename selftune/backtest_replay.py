@@ -38,7 +38,7 @@ from selftune.series import Series
 from selftune.settings import Settings
 
 REST_S = 5.0  # never more often than the loop itself looks when nothing is open
-SPAN_S, SPAN_EVENTS = 8 * 3600.0, 60  # a stretch walked in one go has at least so much of both
+SPAN_S, SPAN_EVENTS = 16 * 3600.0, 120  # a stretch walked in one go has at least so much of both
 WATCH_S, WATCH_EVENTS = 1800.0, 6  # before it begins: so far back changes are judged, to have their lessons
 LONG_RESTS = 4  # of the longest wait, where guards say until when
 AT_ONCE = 6  # changes measured together: more of them leave the processor's cache
