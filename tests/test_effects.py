@@ -476,7 +476,7 @@ def test_what_is_measured_ahead_is_what_would_be_measured_then() -> None:
     assert known.used >= 6
 
 
-@pytest.mark.parametrize("differs", ["nothing", "memory", "others", "settings", "end"])
+@pytest.mark.parametrize("differs", ["nothing", "memory", "others", "settings", "end", "resolution"])
 def test_what_was_measured_ahead_answers_for_the_very_same_alone(differs: str) -> None:
     film = stream(before=800, after=200)
     known = Counting(measured_ahead(film, SETTINGS, {T0: ()}))
@@ -487,6 +487,7 @@ def test_what_was_measured_ahead_answers_for_the_very_same_alone(differs: str) -
         keys=("k",),
         others_ms=(T0 - 300_000,) if differs == "others" else (),
         now_ms=T0 + (80_000 if differs == "end" else 91_000),
+        resolution={"risk_band": 0.01} if differs == "resolution" else None,
         known=known,
     )
     assert known.used == (differs == "nothing")
