@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from selftune.domain import Effect, JsonDict, Reason, VerdictReport, short_name
+from selftune.effect_record import effect_json
 from selftune.judging import direction, warn_breach
 from selftune.lifecycle import Change, Excursion, Life, Look
 from selftune.picture import BLIND_WINDOWS, Picture
@@ -16,10 +17,6 @@ from selftune.plan import Act, PlannedMove
 
 JUDGED_HARM = frozenset({"worsened", "early_harm", "probation_harm"})
 HARM_CAUSES = JUDGED_HARM | {"hard_limit"}
-EFFECT_FIELDS = (
-    "delta", "lo", "hi", "sigma", "nu", "odds", "d_raw", "pre_mean", "post_mean", "n_pre", "n_post",
-    "n_eff", "candidate", "pre_s", "post_s", "history_s", "missing_share",
-)  # fmt: skip
 
 
 def back_moves(
@@ -220,24 +217,3 @@ def deltas_json(change: Change, effect: Effect | None) -> JsonDict | None:
         return None
     found: JsonDict = {f"d_{short_name(m)}": e.delta for m, e in effect.metrics.items()}
     return {**found, "rule": change.rules[0], "ts_ms": change.ts_ms, "event_id": change.keys[0]}
-
-
-def effect_json(effect: Effect | None) -> JsonDict | None:
-    """The whole effect as plain JSON: per metric the interval, odds, counts and the plain difference."""
-    if effect is None:
-        return None
-    return {
-        "event_ms": effect.event_ms,
-        "end_ms": effect.window.end_ms,
-        "settle_s": effect.settle_s,
-        "estimator": effect.estimator,
-        "final": effect.final,
-        "metrics": {
-            m: {
-                "state": e.state.value,
-                **{k: getattr(e, k) for k in EFFECT_FIELDS},
-                "reason": e.reason.as_json() if e.reason else None,
-            }
-            for m, e in effect.metrics.items()
-        },
-    }

@@ -6,7 +6,8 @@ Source: loop.md (judging, harm, regimes).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from selftune.acts import (
@@ -14,12 +15,12 @@ from selftune.acts import (
     back_moves,
     blind_reason,
     confirm,
-    effect_json,
     go_home,
     harm_of,
     look_over,
 )
-from selftune.domain import Effect, Reason, Verdict
+from selftune.domain import Effect, Reason, Verdict, VerdictReport
+from selftune.effect_record import effect_json, recorded
 from selftune.guards import most_steps, pace_s
 from selftune.harm import early_harm, probation_harm
 from selftune.judging import (
@@ -30,6 +31,7 @@ from selftune.judging import (
     gap_contrast,
     judge_excursion,
     judge_look,
+    judge_steps,
     targets_met,
     verify_rollback,
 )
@@ -188,6 +190,8 @@ def _look_at(p: Picture, exc: Excursion) -> tuple[Act, ...]:
     if contrast is None:
         return (_looked(exc, Verdict.INCONCLUSIVE, (Reason("excursion.no_windows"),), spent=False),)
     report = judge_excursion(contrast, p.settings, exc.looks)
+    if contrast.undecided is not None and _full(p, exc):
+        report = _added_up(p, exc) or report
     looked = _looked(
         exc,
         report.verdict,
@@ -230,12 +234,48 @@ def _contrast(p: Picture, exc: Excursion) -> GapContrast | None:
     return gap_contrast(anchor=anchor[-1], present=present[-1], quiet=p.quiet, settings=p.settings)
 
 
+def _added_up(p: Picture, exc: Excursion) -> VerdictReport | None:
+    """What the steps come to by their own effects, if that is a proven gain.
+
+    Stands in where too few quiet windows tell how far chance takes the stream over the whole way. Asked only
+    when no step follows: the answer stays the same then, so that it is one more chance to err and no more.
+    """
+    alive = [c for s in exc.steps if (c := p.life.change(s)) is not None and c.ended is None]
+    if len(alive) < 2 or not exc.contrast_ok or not _explain(alive, exc):
+        return None
+    judged = {c.id: d for c, d in p.judged}
+    effects = [recorded(judged[c.id])[0] for c in alive if c.id in judged]
+    known = [e for e in effects if e is not None]
+    report = judge_steps(known, p.settings) if len(known) == len(alive) else None
+    if report is None or report.verdict is not Verdict.IMPROVED:
+        return None
+    each = Reason("excursion.added_up", {"observed": len(alive), "limit": 2, "unit": "steps"})
+    return replace(report, reasons=(*report.reasons, each))
+
+
+def _explain(alive: Sequence[Change], exc: Excursion) -> bool:
+    """Whether these steps, and nothing else, lead from the anchor to the present values."""
+    values = {r: anchor for r, (anchor, _) in exc.displaced.items()}
+    for m in (m for c in alive for m in c.moves):
+        if values.setdefault(m.rule, m.old) != m.old or m.new is None:
+            return False
+        values[m.rule] = m.new
+    return all(values[r] == present for r, (_, present) in exc.displaced.items())
+
+
 def _budget_end(p: Picture, exc: Excursion) -> tuple[Act, ...]:
-    """When steps, time or ideas are spent: equal stays, the rest is looked at from home."""
+    """When steps, time or ideas are spent: a gain that the steps prove stays, and what is equal; the rest is
+    looked at from home."""
     why = _spent(p, exc)
     if why is None:
         return ()
     contrast = _contrast(p, exc) if exc.contrast_ok else None
+    standard = p.settings.confirm.value == "standard"
+    blind = contrast is None or contrast.undecided is not None
+    if standard and blind and (report := _added_up(p, exc)) is not None:
+        looked = _looked(exc, report.verdict, report.reasons, p_gain=report.p_gain,
+                         score_gain=report.score_gain, spent=False)  # fmt: skip
+        return looked, confirm(p, "improved", (*report.reasons, why))
     done = targets_met(p.windows, p.settings) >= P_EQUAL or why.code == "excursion.idle"
     if contrast is not None and done and equal_within(contrast, p.settings):
         return (confirm(p, "equal", (why, Reason("confirm.equal"))),)
@@ -268,9 +308,9 @@ def _spent(p: Picture, exc: Excursion) -> Reason | None:
         return Reason("excursion.regime")
     most = most_steps(p.settings, p.life, p.fallen)
     looks_over = exc.looks >= MAX_LOOKS or exc.looks_since_last >= MAX_LOOKS or not exc.contrast_ok
-    if len(exc.steps) >= most and looks_over:
+    if _full(p, exc) and looks_over:
         return Reason("excursion.steps", {"observed": len(exc.steps), "limit": most, "unit": "steps"})
-    if p.settings.confirm.value == "reversal" and len(exc.steps) >= most:
+    if p.settings.confirm.value == "reversal" and _full(p, exc):
         return Reason("excursion.steps", {"observed": len(exc.steps), "limit": most, "unit": "steps"})
     if since_s >= IDLE_CYCLES * pace_s(p.settings):
         return Reason(
@@ -278,6 +318,10 @@ def _spent(p: Picture, exc: Excursion) -> Reason | None:
             {"observed": round(since_s), "limit": IDLE_CYCLES * pace_s(p.settings), "unit": "s"},
         )
     return None
+
+
+def _full(p: Picture, exc: Excursion) -> bool:
+    return len(exc.steps) >= most_steps(p.settings, p.life, p.fallen)
 
 
 def _regime_since(p: Picture, exc: Excursion) -> bool:

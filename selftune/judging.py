@@ -8,7 +8,7 @@ Source: loop.md, Judging and Harm; effects.md, Judging.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -30,8 +30,8 @@ from selftune.objective import Shift, score_odds, shortfall, t_above, t_below, w
 
 __all__ = [
     "GapContrast", "LookReport", "QuietWindow", "RollbackReport", "Undone", "direction", "equal_within",
-    "gap_contrast", "judge_excursion", "judge_look", "judge_step", "p_lost", "proves", "shift_of",
-    "targets_met", "verify_rollback", "warn_breach",
+    "gap_contrast", "judge_excursion", "judge_look", "judge_step", "judge_steps", "p_lost", "proves",
+    "shift_of", "targets_met", "verify_rollback", "warn_breach",
 ]  # fmt: skip
 
 P_IMPROVED = 0.95  # loop.md, Judging: IMPROVED, a step
@@ -50,6 +50,10 @@ P_PROOF = 0.99
 P_IMPROVED_EXCURSION = P_PROOF
 P_WORSENED_EXCURSION = 0.96
 MAX_LOOKS = 4
+
+# Steps that seemed harmful are not among those summed, which flatters the rest: at .998 up to 1 % of sums of
+# six steps without effect err, on streams that drift by up to four times their noise (docs/decisions/0004).
+P_SUMMED = 0.998
 
 P_RESTORE = 0.80  # loop.md, Reversal look: no worse, as for `equal`; proven only from P_PROOF on
 P_EQUAL = 0.80  # loop.md: at max_s with every target met (P >= .8)
@@ -424,6 +428,34 @@ def judge_excursion(contrast: GapContrast, settings: Settings, looks_done: int =
         return VerdictReport(verdict=Verdict.INCONCLUSIVE, reasons=(contrast.undecided,))
     case = _Case(settings=settings, base=contrast.base, shift=contrast.shift, n=contrast.pairs)
     return _judge(case, named=None, p_improve=P_IMPROVED_EXCURSION, p_worse=P_WORSENED_EXCURSION)
+
+
+def judge_steps(effects: Sequence[Effect], settings: Settings) -> VerdictReport | None:
+    """The verdict on an excursion from its steps' own effects, in order; None if they cannot be summed.
+
+    Each was measured against the time just before it, so that drift over the whole way is in the sum of
+    their variances. Source: docs/decisions/0004; degrees of freedom: Welch 1947.
+    """
+    found = [{m: s for m, e in x.metrics.items() if (s := shift_of(e)) is not None} for x in effects]
+    if not effects or not all(x.final for x in effects):
+        return None
+    case = _Case(
+        settings=settings,
+        base={m: e.pre_mean for m, e in effects[0].metrics.items()},
+        shift={m: _summed([f[m] for f in found]) for m in found[0] if all(m in f for f in found)},
+        n={m: min(x.metrics[m].n_post for x in effects) for m in found[0] if all(m in f for f in found)},
+    )
+    if not all(case.has(m) for m in weighted(settings)):
+        return None
+    return _judge(case, named=None, p_improve=P_SUMMED, p_worse=P_WORSENED_EXCURSION)
+
+
+def _summed(parts: Sequence[Shift]) -> Shift:
+    """The sum of independent shifts."""
+    total = math.hypot(*(sigma for _, sigma, _ in parts))
+    shares = [(sigma / total) ** 2 if total > 0.0 else 0.0 for _, sigma, _ in parts]
+    spread = sum(share**2 / max(1.0, nu) for share, (_, _, nu) in zip(shares, parts, strict=True))
+    return (sum(d for d, _, _ in parts), total, 1.0 / spread if spread > 0.0 else math.inf)
 
 
 # ----------------------------------------------------------------------------- reversal look, equality

@@ -9,23 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from selftune.book import Batch, Records
 from selftune.catalogue import load
-from selftune.domain import (
-    DataState,
-    Decision,
-    Effect,
-    JsonDict,
-    MetricEffect,
-    Reason,
-    RuleEvent,
-    Verdict,
-    VerdictReport,
-    Window,
-)
+from selftune.domain import Decision, Effect, JsonDict, Reason, RuleEvent, Verdict, VerdictReport
+from selftune.effect_record import recorded
 from selftune.effects import history_s_of, measure
 from selftune.evidence import effect_row, quote, warning
 from selftune.judging import judge_step
@@ -177,7 +166,7 @@ class _Sweep:
         todo: dict[int, list[tuple[RuleEvent, Change | None]]] = {}
         for e in missing:
             if e.key in self.verdicts:
-                yield self._done(e, *_recorded(self.verdicts[e.key]))
+                yield self._done(e, *recorded(self.verdicts[e.key]))
                 continue
             change = self.picture.life.change_of(e.key)
             start = change.window_from_ms if change is not None else e.ts_ms
@@ -289,72 +278,6 @@ def _verdicts(records: Records) -> dict[str, Decision]:
         if d.kind == "verdict" and d.act == "evaluate"
         for key in d.data.get("keys") or ()
     }
-
-
-def _recorded(d: Decision) -> tuple[Effect | None, VerdictReport]:
-    """The effect and the verdict as they were decided: the same numbers everywhere."""
-    name = str(d.data.get("verdict"))
-    reasons = tuple(r for x in d.data.get("reasons") or () if (r := _reason(x)) is not None)
-    report = VerdictReport(
-        verdict=Verdict(name) if name in Verdict.__members__ else Verdict.INCONCLUSIVE,
-        reasons=reasons or (Reason("window_open"),),
-        score_gain=_number(d.data.get("score_gain")),
-        p_gain=_number(d.data.get("p_gain")),
-        p_loss=_number(d.data.get("p_loss")),
-    )
-    return _effect(d.data.get("effect"), tuple(str(k) for k in d.data.get("keys") or ())), report
-
-
-def _effect(data: Any, keys: tuple[str, ...]) -> Effect | None:
-    if not isinstance(data, Mapping) or not isinstance(data.get("metrics"), Mapping):
-        return None
-    start = int(data.get("event_ms") or 0)
-    return Effect(
-        keys=keys,
-        event_ms=start,
-        window=Window(start_ms=start, end_ms=int(data.get("end_ms") or start)),
-        settle_s=float(data.get("settle_s") or 0),
-        metrics={str(m): _metric(str(m), e) for m, e in data["metrics"].items() if isinstance(e, Mapping)},
-        final=data.get("final") is True,
-        estimator=str(data.get("estimator") or ""),
-    )
-
-
-def _metric(metric: str, data: Mapping[str, Any]) -> MetricEffect:
-    state = data.get("state")
-    return MetricEffect(
-        metric=metric,
-        state=DataState(state) if state in {s.value for s in DataState} else DataState.INSUFFICIENT,
-        candidate=data.get("candidate") if isinstance(data.get("candidate"), str) else None,
-        history_s=_number(data.get("history_s")) or 0.0,
-        missing_share=_number(data.get("missing_share")) or 0.0,
-        reason=_reason(data.get("reason")),
-        delta=_number(data.get("delta")),
-        lo=_number(data.get("lo")),
-        hi=_number(data.get("hi")),
-        sigma=_number(data.get("sigma")),
-        nu=_number(data.get("nu")),
-        odds=_number(data.get("odds")),
-        d_raw=_number(data.get("d_raw")),
-        pre_mean=_number(data.get("pre_mean")),
-        post_mean=_number(data.get("post_mean")),
-        n_pre=int(_number(data.get("n_pre")) or 0),
-        n_post=int(_number(data.get("n_post")) or 0),
-        n_eff=_number(data.get("n_eff")),
-        pre_s=_number(data.get("pre_s")),
-        post_s=_number(data.get("post_s")),
-    )
-
-
-def _reason(data: Any) -> Reason | None:
-    if not isinstance(data, Mapping) or not data.get("code"):
-        return None
-    params = data.get("params")
-    return Reason(str(data["code"]), dict(params) if isinstance(params, Mapping) else {})
-
-
-def _number(x: object) -> float | None:
-    return float(x) if isinstance(x, int | float) and not isinstance(x, bool) else None
 
 
 __all__ = ["SweepReport", "sweep"]

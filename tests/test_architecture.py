@@ -25,7 +25,7 @@ LAYERS: dict[int, list[str]] = {
     1: """
         book records gather evidence lives fold_events fold_decisions lifecycle excursion mode governing
         series rows intake ring coarse downsample
-        effects effectrows judging gaps harm noise limits contrast weights quiet health
+        effects effectrows effect_record judging gaps harm noise limits contrast weights quiet health
         objective guards policy policy_state adaptive response_model
         plan picture seen watch cycle acts acting hands proposed
         suggesting

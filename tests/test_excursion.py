@@ -126,6 +126,100 @@ def test_with_confirm_reversal_a_proof_by_looking_confirms_nothing() -> None:
     assert acts(plan) == [("verdict", "excursion")]
 
 
+# ----------------------------------------------------------------------------- the steps' own effects, summed
+def told(delta: float, sigma: float = 0.003, **more: Any) -> dict[str, Any]:
+    """A verdict's effect on record: `risk_band` by `delta`, the rest untouched."""
+    still = {"state": "ok", "delta": 0.0, "sigma": 0.0002, "nu": 30.0, "n_post": 350}
+    metrics = {m: {**still, "pre_mean": x} for m, x in OFF.items()}
+    metrics["risk_band"] |= {"delta": delta, "sigma": sigma}
+    return {"event_ms": 1, "end_ms": 2, "settle_s": 20.0, "final": True, "metrics": metrics, **more}
+
+
+def walked(*effects: dict[str, Any], start: float = -400.0, **changes: Any) -> Scene:
+    """Steps of `risk_max`, 185 s apart, each with such an effect; too short a past to compare windows."""
+    most = {"strategy.excursion.max_steps": len(effects)}
+    story = Story(settings_with({**LIVE, **most, "rules.risk_max.lr": 0.01, **changes}))
+    for i, effect in enumerate(effects):
+        step = story.at(185.0 * i).step("risk_max", round(0.35 - 0.01 * (i + 1), 2))
+        story.at(185.0 * i + 91).verdict(step, "NEUTRAL", effect=effect)
+    return Scene(story, start=start)
+
+
+def after(steps: int, seconds: float = 121.0) -> float:
+    return 185.0 * (steps - 1) + seconds
+
+
+def test_where_windows_cannot_be_compared_a_full_excursion_is_proven_by_its_steps() -> None:
+    stage = walked(*[told(-0.004)] * 6)
+    assert "confirm" not in [a for _, a in acts(stage.plan(after(6, 95)))], "its last window is not whole"
+    plan = stage.plan(after(6))
+    assert acts(plan) == [("verdict", "excursion"), ("verdict", "confirm")]
+    look, confirm = the(plan, "excursion"), the(plan, "confirm")
+    assert (look.data["verdict"], look.data["spent"]) == ("IMPROVED", False)
+    assert codes(look.reasons) == ["score_gain", "excursion.added_up"]
+    assert look.reasons[1].params["observed"] == 6
+    assert look.data["score_gain"] == pytest.approx(0.0267, abs=0.002)
+    assert confirm.data["basis"] == "improved"
+    assert confirm.data["anchor"]["risk_max"] == 0.29
+
+
+def test_steps_that_do_not_add_up_to_a_gain_are_looked_at_as_before() -> None:
+    for effects in ([told(-0.004)] + [told(0.0)] * 5, [told(0.001)] * 6):
+        plan = walked(*effects).plan(after(6))
+        assert acts(plan) == [("verdict", "excursion")]
+        assert codes(the(plan, "excursion").reasons) == ["too_few_pairs"]
+
+
+def test_while_more_steps_may_follow_nothing_is_summed() -> None:
+    stage = walked(*[told(-0.005)] * 5, **{"strategy.excursion.max_steps": 6})
+    assert acts(stage.plan(after(5))) == [("verdict", "excursion")]
+    assert codes(the(stage.plan(after(5)), "excursion").reasons) == ["too_few_pairs"]
+
+
+def test_when_there_is_nothing_more_to_try_the_sum_saves_the_way_home() -> None:
+    stage = walked(*[told(-0.005)] * 5, **{"strategy.excursion.max_steps": 6})
+    for at in (after(5), after(5, 181), after(5, 361), after(5, 721)):
+        stage.story.at(at).looked(verdict="INCONCLUSIVE", spent=False)
+    plan = stage.plan(after(5, 6 * 180))
+    assert acts(plan) == [("verdict", "excursion"), ("verdict", "confirm")]
+    assert codes(the(plan, "confirm").reasons) == ["score_gain", "excursion.added_up", "excursion.idle"]
+
+
+def test_one_step_alone_had_its_verdict() -> None:
+    stage = walked(told(-0.03, 0.0001))
+    assert "confirm" not in [a for _, a in acts(stage.plan(after(1)))]
+
+
+@pytest.mark.parametrize("what", ["foreign", "regime", "reversal", "unread", "unfinished"])
+def test_nothing_is_summed_over_what_broke_the_comparison(what: str) -> None:
+    last = told(-0.004, final=False) if what == "unfinished" else told(-0.004)
+    effects = [told(-0.004)] * 5 + ([{}] if what == "unread" else [last])
+    more = {"strategy.confirm": "reversal"} if what == "reversal" else {}
+    stage = walked(*effects, **more)
+    stage.story.at(after(6, 100))
+    if what == "foreign":
+        stage.story.foreign("creative_min", 0.24)
+    elif what == "regime":
+        stage.story.say("verdict", "regime", from_ms=ms(after(6, 50)))
+    for now in (after(6), after(6, 250), after(6, 1000)):
+        assert "confirm" not in [a for _, a in acts(stage.plan(now))], now
+
+
+def test_a_step_that_was_taken_back_is_not_summed() -> None:
+    for gain, proven in ((-0.005, True), (-0.001, False)):
+        stage = walked(*[told(gain)] * 5, **{"strategy.excursion.max_steps": 6})
+        bad = stage.story.at(after(5, 185)).step("creative_min", 0.24)
+        stage.story.at(after(5, 220)).verdict(bad, "WORSENED", effect=told(0.05))
+        back = stage.story.back("early_harm", {"creative_min": 0.22}, [bad], scope="step")
+        stage.story.at(after(5, 311)).say("verdict", "verified", change=back, result="undecided")
+        found = [
+            a for now in range(340, 420, 5) for a in stage.plan(after(5, now)).acts if a.act == "confirm"
+        ]
+        assert bool(found) is proven
+        if proven:
+            assert found[0].reasons[1].params["observed"] == 5
+
+
 # ----------------------------------------------------------------------------- the budget's end
 def _spent(stage: Scene, looks: int = 4) -> Scene:
     for _ in range(looks):

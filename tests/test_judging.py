@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selftune.config import Limit, parse
-from selftune.domain import DataState, Effect, MetricEffect, Target, Verdict, Window, WindowStat
+from selftune.domain import (
+    DataState,
+    Effect,
+    MetricEffect,
+    Target,
+    Verdict,
+    VerdictReport,
+    Window,
+    WindowStat,
+)
 from selftune.judging import (
     GapContrast,
     QuietWindow,
@@ -21,6 +30,7 @@ from selftune.judging import (
     judge_excursion,
     judge_look,
     judge_step,
+    judge_steps,
     proves,
     targets_met,
     verify_rollback,
@@ -328,6 +338,77 @@ def test_an_excursion_needs_more_certainty_than_a_step(delta: float, sigmas: flo
 def test_after_four_looks_nothing_more_is_proven() -> None:
     assert judge_excursion(gap(-0.05, 0.001), SETTINGS, 3).verdict is Verdict.IMPROVED
     assert codes(judge_excursion(gap(-0.05, 0.001), SETTINGS, 4)) == ["looks_spent"]
+
+
+# ----------------------------------------------------------------------------- steps summed
+def verdict_of(report: VerdictReport | None) -> Verdict | None:
+    return report.verdict if report is not None else None
+
+
+def walk(*deltas: float, sigma: float = 0.003) -> list[Effect]:
+    return [effect(metric("risk_band", d, sigma)) for d in deltas]
+
+
+def test_gains_that_prove_nothing_alone_prove_it_together() -> None:
+    steps = walk(*[-0.004] * 6)
+    assert not any(proves(judge_step(e, SETTINGS)) for e in steps)
+    report = judge_steps(steps, SETTINGS)
+    assert report is not None and report.verdict is Verdict.IMPROVED
+    assert report.score_gain == pytest.approx(
+        6 * 0.004 / 0.3 / 3, rel=0.05
+    )  # a third of the weight, a scale of .3
+    assert report.p_gain is not None and report.p_gain >= report.reasons[0].params["p_limit"] == 0.998
+
+
+@pytest.mark.parametrize(
+    ("sigmas", "verdict"),  # of the sum, as a normal deviate: 99.83 and 99.77 %
+    [(2.93, Verdict.IMPROVED), (2.83, Verdict.NEUTRAL)],
+)
+def test_a_sum_needs_998_in_a_thousand(sigmas: float, verdict: Verdict) -> None:
+    one = replace(SETTINGS, weights={"risk_band": 1.0})
+    far = [effect(metric("risk_band", -0.006, 0.012 / math.sqrt(2) / sigmas, nu=math.inf))] * 2
+    report = judge_steps(far, one)
+    assert report is not None and report.verdict is verdict
+
+
+@given(st.lists(st.tuples(st.floats(-0.02, 0.02), st.floats(1e-4, 0.01), st.floats(2, 200)), min_size=1))
+def test_a_sum_of_steps_is_as_unsure_as_all_of_them(parts: list[tuple[float, float, float]]) -> None:
+    effects = [effect(metric("risk_band", d, s, nu=nu)) for d, s, nu in parts]
+    one = replace(SETTINGS, weights={"risk_band": 1.0}, warn={}, hard={}, good=dict.fromkeys(LEVEL, 9.0))
+    whole = judge_steps(effects, one)
+    total = sum(s * s for _, s, _ in parts)
+    nu = total**2 / sum(s**4 / nu for _, s, nu in parts)
+    same = judge_steps(
+        [effect(metric("risk_band", sum(d for d, _, _ in parts), math.sqrt(total), nu=nu))], one
+    )
+    assert whole is not None and same is not None
+    assert whole.p_gain == pytest.approx(same.p_gain, abs=1e-9)
+    assert min(nu for _, _, nu in parts) - 1e-9 <= nu <= sum(nu for _, _, nu in parts) + 1e-9
+
+
+def test_a_sum_that_passed_a_limit_or_lost_elsewhere_proves_nothing() -> None:
+    gain = [metric("risk_band", -0.012, 0.002)] * 6
+    assert verdict_of(judge_steps([effect(g) for g in gain], SETTINGS)) is Verdict.IMPROVED
+    near = replace(SETTINGS, hard={"entropy_rate": Limit(max=0.22)})
+    rising = [effect(g, metric("entropy_rate", 0.004, 0.001)) for g in gain]
+    assert verdict_of(judge_steps(rising, near)) is not Verdict.IMPROVED
+    losing = [effect(g, metric("creative_band", -0.006, 0.0005)) for g in gain]
+    assert verdict_of(judge_steps(losing, SETTINGS)) is Verdict.WORSENED
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        effect(metric("risk_band", -0.012, 0.002), final=False),
+        effect(metric("risk_band", state=DataState.CONFOUNDED, delta=None, sigma=None)),
+        effect(metric("phase_diff", state=DataState.INSUFFICIENT, delta=None, sigma=None)),
+    ],
+)
+def test_what_was_not_measured_in_one_step_is_not_summed(broken: Effect) -> None:
+    good = walk(*[-0.012] * 5, sigma=0.001)
+    assert judge_steps([*good, broken], SETTINGS) is None
+    assert judge_steps([broken, *good], SETTINGS) is None
+    assert judge_steps([], SETTINGS) is None
 
 
 # ----------------------------------------------------------------------------- looks, equality, rollbacks
