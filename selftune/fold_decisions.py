@@ -133,7 +133,6 @@ class Fold(EventFold):
             self.looked = self._end_steps(self.look.steps, ended)
             if proven:
                 self._clear_harm(self.look.left)
-                self._moved_on(d, {**self.anchor, **self.look.left})
         self.look = None
         if proven:
             self.fruitless = 0
@@ -161,20 +160,10 @@ class Fold(EventFold):
         if improved:
             self.fruitless = 0
             self._clear_harm(self.excursion.displaced if self.excursion else ())
-            self._moved_on(d, self.anchor)
         elif d.data.get("basis") == "equal":
             self._fruitless(d)
         self.last_confirm_ts_ms = d.ts_ms
         self._shrink(Phase.CONFIRMED if improved else Phase.KEPT)
-
-    def _moved_on(self, d: Decision, anchor: Mapping[str, float]) -> None:
-        """A bar is of the place where it was found: it ends once an anchor elsewhere is proven.
-
-        How often it was needed stays known, so that the next one lasts twice as long.
-        """
-        for key, bar in self.bars.items():
-            if any(v != anchor[r] for r, v in bar.found_at.items()):
-                self.bars[key] = replace(bar, until_at_ms=min(bar.until_at_ms, d.at_ms))
 
     def _verified(self, change: Change, d: Decision) -> None:
         result = str(d.data.get("result"))
@@ -218,13 +207,8 @@ class Fold(EventFold):
         times = self.bars[rule, sign].times + 1 if (rule, sign) in self.bars else 1
         length_s = min(BAR_MAX_S, BAR_S * 2.0 ** (times - 1))
         beyond = float(harm["anchor"]) if _finite(harm.get("anchor")) else self.anchor[rule]
-        anywhere = (
-            d.data.get("cause") == "hard_limit"
-        )  # what it says of the limit holds wherever the others are
-        others = {} if anywhere else {r: v for r, v in self.values.items() if r != rule}
-        until_ms = d.at_ms + length_s * 1000
         self.bars[rule, sign] = Bar(
-            rule=rule, sign=sign, beyond=beyond, until_at_ms=until_ms, times=times, found_at=others
+            rule=rule, sign=sign, beyond=beyond, until_at_ms=d.at_ms + length_s * 1000, times=times
         )
 
     def _manual(self, d: Decision) -> None:

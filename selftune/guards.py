@@ -182,12 +182,12 @@ def paced(s: Situation) -> GuardCheck:
 
 
 def _backed_off(s: Situation) -> float:
-    """The pace, doubled for each excursion beyond the first that came back without gain."""
+    """The pace, doubled for each excursion that came back without gain, once there was one for each rule."""
     base = pace_s(s.settings)
-    n = s.life.fruitless
-    if n < 2 or s.fallen >= SCORE_FALL:
+    n = s.life.fruitless - max(2, len(s.settings.rules)) + 1
+    if n < 1 or s.fallen >= SCORE_FALL:
         return base
-    return float(min(BACKOFF_MAX_S, base * 2.0 ** (n - 1)))
+    return float(min(BACKOFF_MAX_S, base * 2.0**n))
 
 
 def enough_history(s: Situation) -> GuardCheck:

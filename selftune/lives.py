@@ -7,7 +7,7 @@ them. Durations are counted on the steady clock (`at_ms`). Source: loop.md.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from selftune.config import Settings
@@ -128,17 +128,13 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A half-line that is closed for a while: `rule` must not go beyond `beyond` in direction `sign`.
-
-    `found_at`: where the other rules stood when the harm was found; empty where that does not matter.
-    """
+    """A half-line that is closed for a while: `rule` must not go beyond `beyond` in direction `sign`."""
 
     rule: str
     sign: int
     beyond: float
     until_at_ms: float
     times: int
-    found_at: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from selftune.domain import GuardCheck, Proposal, Reason, RiskWarning, Rule
 from selftune.guards import Situation, small_step
 from selftune.health import Health
 from selftune.mode import Loan, effective_mode
+from selftune.settings import Settings
 from tests.stage import LIVE, Story, ms, settings_with
 
 NOW = 5000.0
@@ -169,8 +170,8 @@ def test_cooldown_counts_everybodys_events_of_the_rule(who: str) -> None:
 
 
 # ----------------------------------------------------------------------------- back-off
-def _fruitless(n: int) -> Story:
-    story = Story(SETTINGS)
+def _fruitless(n: int, settings: Settings = SETTINGS) -> Story:
+    story = Story(settings)
     for i in range(n):
         story.verdict(story.at(i * 1000.0).step("risk_max", 0.33), "NEUTRAL")
         story.at(i * 1000.0 + 300).back("budget", {"risk_max": 0.35})
@@ -180,6 +181,16 @@ def _fruitless(n: int) -> Story:
 @pytest.mark.parametrize(("n", "pace"), [(0, 180), (1, 180), (2, 360), (3, 720), (4, 1440), (9, 21600)])
 def test_the_interval_doubles_with_each_fruitless_excursion_up_to_six_hours(n: int, pace: float) -> None:
     story = _fruitless(n)
+    assert guards.paced(situation(story, story.now + 1)).limit == pace
+
+
+@pytest.mark.parametrize(
+    ("rules", "n", "pace"), [(1, 2, 360), (4, 3, 180), (4, 4, 360), (4, 5, 720), (8, 7, 180)]
+)
+def test_each_rule_may_be_tried_in_vain_before_the_interval_grows(rules: int, n: int, pace: float) -> None:
+    one = SETTINGS.rules["risk_max"]
+    more = {f"rule_{i}": replace(one, name=f"rule_{i}") for i in range(1, rules)}
+    story = _fruitless(n, replace(SETTINGS, rules={"risk_max": one, **more}))
     assert guards.paced(situation(story, story.now + 1)).limit == pace
 
 

@@ -360,59 +360,6 @@ def test_a_bar_doubles_each_time_up_to_a_day(story: Story) -> None:
     assert lengths[-1] == BAR_MAX_S == max(lengths)
 
 
-def moved_on(story: Story, at: float, value: float = 0.24, basis: str = "improved") -> Story:
-    """Another rule taken to `value`, and that judged."""
-    story.verdict(story.at(at).step("creative_min", value), "IMPROVED")
-    story.at(at + 100).confirm(basis)
-    return story
-
-
-def test_a_bar_ends_once_another_rule_is_proven_better_elsewhere(story: Story) -> None:
-    story.at(10).harmed("risk_max", 0.33)
-    story.verdict(story.at(200).step("creative_min", 0.24), "IMPROVED")
-    assert story.life.bars_at(ms(299)), "taking it there proves nothing yet"
-    story.at(300).confirm()
-    assert not story.life.bars_at(ms(300))
-    story.at(400).harmed("risk_max", 0.33)
-    (bar,) = story.life.bars
-    assert bar.until_at_ms == ms(490 + 3600), "and the next one lasts twice as long"
-
-
-def test_a_bar_found_where_the_rules_stand_now_does_not_end(story: Story) -> None:
-    story.verdict(story.at(0).step("creative_min", 0.24), "NEUTRAL")
-    story.at(200).harmed("risk_max", 0.33)
-    story.at(400).confirm()
-    assert story.life.anchor["creative_min"] == 0.24
-    assert story.life.bars_at(ms(400))
-
-
-@pytest.mark.parametrize("basis", ["equal", "anchor_unsafe"])
-def test_what_is_kept_without_proof_ends_no_bar(story: Story, basis: str) -> None:
-    story.at(10).harmed("risk_max", 0.33)
-    assert moved_on(story, 200, basis=basis).life.bars_at(ms(300))
-
-
-def test_the_same_rule_proven_the_other_way_ends_no_bar_of_its_own(story: Story) -> None:
-    story.at(10).harmed("risk_max", 0.33)
-    story.verdict(story.at(200).step("risk_max", 0.37), "IMPROVED")
-    story.at(300).confirm()
-    assert [(b.sign, b.beyond) for b in story.life.bars_at(ms(300))] == [(-1, 0.35)]
-
-
-def test_a_bar_after_a_broken_hard_limit_holds_wherever_the_others_are(story: Story) -> None:
-    story.at(10).harmed("risk_max", 0.33, cause="hard_limit")
-    assert moved_on(story, 200).life.bars_at(ms(300))
-
-
-@pytest.mark.parametrize("proven", [True, False])
-def test_a_look_that_proves_the_others_better_ends_a_bar_too(story: Story, proven: bool) -> None:
-    story.at(10).harmed("risk_max", 0.33)
-    story.verdict(story.at(200).step("creative_min", 0.24), "NEUTRAL")
-    story.at(400).look({"creative_min": 0.22})
-    story.at(500).look_over("restore", proven=proven)
-    assert bool(story.life.bars_at(ms(501))) is not proven
-
-
 def test_each_direction_has_a_bar_of_its_own(story: Story) -> None:
     story.at(10).harmed("risk_max", 0.33)
     story.at(400).harmed("risk_max", 0.37)

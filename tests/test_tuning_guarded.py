@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,9 @@ from benchmarks.tuning_guarded import (
 )
 
 
-def one(plant: str, seed: int, *, regret: float, free: float, **more: int) -> GuardedRun:
-    tally = Tally(lost=regret * 1000, seconds=1000.0, confirmed=Counter({"confirm/improved": 2}), **more)
+def one(plant: str, seed: int, *, regret: float, free: float, **more: float) -> GuardedRun:
+    tally = Tally(lost=regret * 1000, seconds=1000.0, confirmed=Counter({"confirm/improved": 2}))
+    tally = replace(tally, **more)
     return GuardedRun(plant=plant, policy="adaptive", seed=seed, cycles=200, free=free, tally=tally)
 
 
@@ -43,11 +45,12 @@ def test_runs_come_back_from_their_file_and_a_torn_line_costs_only_itself(tmp_pa
 def test_the_pool_is_the_ratio_over_the_same_plants_and_seeds() -> None:
     runs = [
         one("interior", 1, regret=0.01, free=0.01, moves=10, vain=3),
-        one("jump", 1, regret=0.03, free=0.01, moves=30, vain=1, vain_proved=1),
+        one("jump", 1, regret=0.03, free=0.01, moves=30, vain=1, vain_proved=1, waited=10.0),
         one("flat", 1, regret=0.0, free=0.0, moves=50, vain=6),
     ]
     text = pool(runs)
-    assert "2 named plants, 2 runs" in text and "ratio 2.00" in text
+    assert "2 named plants, 2 runs" in text and "free, ratio 2.00" in text and "are below 2.00" in text
+    assert "without the wait for the first history: ratio 1.50" in text
     assert "mean 20.0, worst 30 (jump, seed 1)" in text, "a system on which nothing can be gained is no plant"
     assert "all plants: 1 of 10" in text and "no rule does anything: 0 of 6" in text
     assert "2.00" not in line("flat", runs[2:])
