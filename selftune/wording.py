@@ -37,6 +37,7 @@ SLOT = re.compile(r"\{([A-Za-z_]\w*)(?::([^{}]*))?\}")
 _TOKEN = re.compile(r"\{\{|" + SLOT.pattern + r"|\}\}")  # read from the left: `{{{b}}}` is a slot in braces
 OPTIONAL = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)
 LONGEST_TEXT = 200
+SURE = 0.999  # from here on a chance is "more than", and its complement "less than"
 # parameters whose values are our own words, shown as `<kind>.<value>`; names that people give never are
 WORD_KINDS = frozenset(
     {"metric", "verdict", "mode", "phase", "state", "role", "policy", "severity", "act", "kind", "origin",
@@ -208,7 +209,7 @@ def _number(name: str, value: float, how: str, page: _Page) -> str:
     if how in ("+", "~", "+~"):
         return number(value, signed="+" in how, digits=2 if "~" in how else 4)
     if how == "pct":
-        return number(value * 100, digits=3) + "%"
+        return _chance(value) if name == "p" else number(value * 100, digits=3) + "%"
     if how == "int":
         return f"{round(value)}"
     if how == "unit":
@@ -222,6 +223,15 @@ def _number(name: str, value: float, how: str, page: _Page) -> str:
     if name.endswith("_ms"):
         return instant(value, page.zone)
     return number(value)
+
+
+def _chance(p: float) -> str:
+    """A chance in per cent; what was only estimated is neither certain nor impossible."""
+    if p >= SURE:
+        return f">{number(SURE * 100, digits=3)}%"
+    if p <= 1.0 - SURE:
+        return f"<{number((1.0 - SURE) * 100, digits=3)}%"
+    return number(p * 100, digits=3) + "%"
 
 
 # ----------------------------------------------------------------------------- values

@@ -216,6 +216,17 @@ def test_a_unit_has_its_singular() -> None:
     assert said("{n:unit}", "en", n=1, unit="a|b") == "1 a|b"  # somebody's own
 
 
+@pytest.mark.parametrize(
+    ("p", "shown"),
+    [(1.0, ">99.9%"), (0.9999, ">99.9%"), (0.999, ">99.9%"), (0.9984, "99.8%"), (0.5, "50%"),
+     (0.0013, "0.13%"), (0.0005, "<0.1%"), (0.0, "<0.1%")],
+)  # fmt: skip
+def test_what_was_estimated_is_never_called_certain(p: float, shown: str) -> None:
+    params = {"observed": 0.1, "p": p, "limit": 0.006}
+    assert shown in sentence(Reason("score_gain", params), "en", load())
+    assert shown in sentence(Reason("score_gain", params), "ko", load())
+
+
 def test_no_english_sentence_counts_one_as_many() -> None:
     """A plural that has a singular somewhere has it behind every number."""
     words = load()["en"]
