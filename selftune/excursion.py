@@ -36,6 +36,7 @@ from selftune.judging import (
     verify_rollback,
 )
 from selftune.lifecycle import Change, ChangeKind, Excursion, Look
+from selftune.objective import objective_score
 from selftune.picture import Picture
 from selftune.plan import Act
 from selftune.seen import JUMP_SUM, LATEST
@@ -190,8 +191,8 @@ def _look_at(p: Picture, exc: Excursion) -> tuple[Act, ...]:
     if contrast is None:
         return (_looked(exc, Verdict.INCONCLUSIVE, (Reason("excursion.no_windows"),), spent=False),)
     report = judge_excursion(contrast, p.settings, exc.looks)
-    if contrast.undecided is not None and _full(p, exc):
-        report = _added_up(p, exc) or report
+    if _full(p, exc) and exc.looks_since_last == 0:
+        report = _added_up(p, exc, contrast) or report
     looked = _looked(
         exc,
         report.verdict,
@@ -234,33 +235,43 @@ def _contrast(p: Picture, exc: Excursion) -> GapContrast | None:
     return gap_contrast(anchor=anchor[-1], present=present[-1], quiet=p.quiet, settings=p.settings)
 
 
-def _added_up(p: Picture, exc: Excursion) -> VerdictReport | None:
-    """What the steps come to by their own effects, if that is a proven gain.
+def _added_up(p: Picture, exc: Excursion, contrast: GapContrast) -> VerdictReport | None:
+    """What the steps come to by their own effects, if that is a proven gain; None where it is not.
 
-    Stands in where too few quiet windows tell how far chance takes the stream over the whole way. Asked only
-    when no step follows: the answer stays the same then, so that it is one more chance to err and no more.
+    Stands in where too few quiet windows tell how far chance takes the stream over the whole way, and no
+    look could. Asked once an excursion, when no step follows: one more chance to err and no more.
     """
+    blind = contrast.undecided is not None and contrast.undecided.code == "too_few_pairs"
     alive = [c for s in exc.steps if (c := p.life.change(s)) is not None and c.ended is None]
-    if len(alive) < 2 or not exc.contrast_ok or not _explain(alive, exc):
+    if not blind or exc.looks or p.settings.confirm.value != "standard" or len(alive) < 2:
+        return None
+    if any(c.verdict is Verdict.WORSENED for c in alive) or not _explain(p, alive):
         return None
     judged = {c.id: d for c, d in p.judged}
     effects = [recorded(judged[c.id])[0] for c in alive if c.id in judged]
     known = [e for e in effects if e is not None]
     report = judge_steps(known, p.settings) if len(known) == len(alive) else None
-    if report is None or report.verdict is not Verdict.IMPROVED:
+    if report is None or report.verdict is not Verdict.IMPROVED or not _still_there(p, contrast, report):
         return None
     each = Reason("excursion.added_up", {"observed": len(alive), "limit": 2, "unit": "steps"})
     return replace(report, reasons=(*report.reasons, each))
 
 
-def _explain(alive: Sequence[Change], exc: Excursion) -> bool:
+def _explain(p: Picture, alive: Sequence[Change]) -> bool:
     """Whether these steps, and nothing else, lead from the anchor to the present values."""
-    values = {r: anchor for r, (anchor, _) in exc.displaced.items()}
+    values = dict(p.life.anchor)
     for m in (m for c in alive for m in c.moves):
-        if values.setdefault(m.rule, m.old) != m.old or m.new is None:
+        if values.get(m.rule) != m.old or m.new is None:
             return False
         values[m.rule] = m.new
-    return all(values[r] == present for r, (_, present) in exc.displaced.items())
+    return values == dict(p.life.values)
+
+
+def _still_there(p: Picture, contrast: GapContrast, report: VerdictReport) -> bool:
+    """Whether the present window shows at least half of the gain: what fades behind a step is no gain."""
+    here = {m: (contrast.base.get(m) or 0.0) + d for m, d in contrast.apart.items()}
+    before, now = objective_score(p.settings, contrast.base), objective_score(p.settings, here)
+    return before is not None and now is not None and now - before >= (report.score_gain or 0.0) / 2
 
 
 def _budget_end(p: Picture, exc: Excursion) -> tuple[Act, ...]:
@@ -270,9 +281,8 @@ def _budget_end(p: Picture, exc: Excursion) -> tuple[Act, ...]:
     if why is None:
         return ()
     contrast = _contrast(p, exc) if exc.contrast_ok else None
-    standard = p.settings.confirm.value == "standard"
-    blind = contrast is None or contrast.undecided is not None
-    if standard and blind and (report := _added_up(p, exc)) is not None:
+    full = why.code == "excursion.steps"  # then its first look has asked
+    if contrast is not None and not full and (report := _added_up(p, exc, contrast)) is not None:
         looked = _looked(exc, report.verdict, report.reasons, p_gain=report.p_gain,
                          score_gain=report.score_gain, spent=False)  # fmt: skip
         return looked, confirm(p, "improved", (*report.reasons, why))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -39,7 +39,8 @@ class QuietWindow:
 class GapContrast:
     """Present means minus anchor means, with the scale that chance has over the same gap.
 
-    `shift[m]` = (delta, sigma, nu), only for metrics with enough pairs; `base` = anchor means.
+    `shift[m]` = (delta, sigma, nu), only for metrics with enough pairs; `base` = anchor means; `apart[m]`
+    = the plain difference, whatever pairs there are.
     `undecided` says why it cannot be judged, None if it can. Units: the metrics' own; `gap_s` seconds.
     """
 
@@ -48,6 +49,7 @@ class GapContrast:
     pairs: Mapping[str, int]
     gap_s: float
     undecided: Reason | None = None
+    apart: Mapping[str, float] = field(default_factory=dict)
 
 
 def gap_contrast(
@@ -64,17 +66,21 @@ def gap_contrast(
     pairs = _pairs(quiet, gap_ms)
     shift: dict[str, Shift] = {}
     counts: dict[str, int] = {}
+    apart: dict[str, float] = {}
     for m in settings.metrics:
         d = _differences(pairs, m)
         counts[m] = len(d)
         a, b = anchor.stats.get(m), present.stats.get(m)
-        if a is None or b is None or a.mean is None or b.mean is None or len(d) < MIN_PAIRS:
+        if a is None or b is None or a.mean is None or b.mean is None:
+            continue
+        apart[m] = b.mean - a.mean
+        if len(d) < MIN_PAIRS:
             continue
         own = (a.se or 0.0) ** 2 + (b.se or 0.0) ** 2
         sigma = math.sqrt(max(float(np.mean(np.square(d))), own))
-        shift[m] = (b.mean - a.mean, sigma, _effective(d))
+        shift[m] = (apart[m], sigma, _effective(d))
     return GapContrast(
-        base=base, shift=shift, pairs=counts, gap_s=gap_ms / 1000,
+        base=base, shift=shift, pairs=counts, gap_s=gap_ms / 1000, apart=apart,
         undecided=_why_undecided(anchor, present, base, shift, counts, settings),
     )  # fmt: skip
 

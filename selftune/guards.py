@@ -187,7 +187,7 @@ def _backed_off(s: Situation) -> float:
     n = s.life.fruitless - max(2, len(s.settings.rules)) + 1
     if n < 1 or s.fallen >= SCORE_FALL:
         return base
-    return float(min(BACKOFF_MAX_S, base * 2.0**n))
+    return float(min(BACKOFF_MAX_S, base * 2.0 ** min(n, 20)))
 
 
 def enough_history(s: Situation) -> GuardCheck:

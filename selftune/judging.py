@@ -51,8 +51,9 @@ P_IMPROVED_EXCURSION = P_PROOF
 P_WORSENED_EXCURSION = 0.96
 MAX_LOOKS = 4
 
-# Steps that seemed harmful are not among those summed, which flatters the rest: at .998 up to 1 % of sums of
-# six steps without effect err, on streams that drift by up to four times their noise (docs/decisions/0004).
+# Steps that seemed harmful are not among those summed, which flatters the rest, and a stream that drifts one
+# way takes all steps along: so the bar is higher than P_PROOF, and errors count as alike (0004).
+ALIKE = 0.1  # correlation of two steps' errors
 P_SUMMED = 0.998
 
 P_RESTORE = 0.80  # loop.md, Reversal look: no worse, as for `equal`; proven only from P_PROOF on
@@ -433,29 +434,42 @@ def judge_excursion(contrast: GapContrast, settings: Settings, looks_done: int =
 def judge_steps(effects: Sequence[Effect], settings: Settings) -> VerdictReport | None:
     """The verdict on an excursion from its steps' own effects, in order; None if they cannot be summed.
 
-    Each was measured against the time just before it, so that drift over the whole way is in the sum of
-    their variances. Source: docs/decisions/0004; degrees of freedom: Welch 1947.
+    Each was measured against the time just before it. Whatever is weighted, guarded or has a limit must have
+    been measured in each of them or in none. Source: docs/decisions/0004; degrees of freedom: Welch 1947.
     """
-    found = [{m: s for m, e in x.metrics.items() if (s := shift_of(e)) is not None} for x in effects]
+    found = [{m: s for m, e in x.metrics.items() if (s := _sure_shift(e)) is not None} for x in effects]
     if not effects or not all(x.final for x in effects):
+        return None
+    everywhere = {m for m in found[0] if all(m in f for f in found)}
+    watched = {*settings.guarded, *settings.warn, *settings.hard}
+    if any(m in f for f in found for m in watched - everywhere):
         return None
     case = _Case(
         settings=settings,
         base={m: e.pre_mean for m, e in effects[0].metrics.items()},
-        shift={m: _summed([f[m] for f in found]) for m in found[0] if all(m in f for f in found)},
-        n={m: min(x.metrics[m].n_post for x in effects) for m in found[0] if all(m in f for f in found)},
+        shift={m: _summed([f[m] for f in found]) for m in everywhere},
+        n={m: min(x.metrics[m].n_post for x in effects) for m in everywhere},
     )
     if not all(case.has(m) for m in weighted(settings)):
         return None
     return _judge(case, named=None, p_improve=P_SUMMED, p_worse=P_WORSENED_EXCURSION)
 
 
+def _sure_shift(e: MetricEffect) -> Shift | None:
+    """The shift of an effect that says how sure it is; a record that does not is worth nothing in a proof."""
+    if e.state is DataState.OK and not (e.sigma is not None and e.sigma > 0.0 and e.nu is not None):
+        return None
+    return shift_of(e)
+
+
 def _summed(parts: Sequence[Shift]) -> Shift:
-    """The sum of independent shifts."""
-    total = math.hypot(*(sigma for _, sigma, _ in parts))
-    shares = [(sigma / total) ** 2 if total > 0.0 else 0.0 for _, sigma, _ in parts]
+    """The sum of shifts whose errors are a little alike."""
+    sigmas = [sigma for _, sigma, _ in parts]
+    apart, alike = math.hypot(*sigmas), sum(sigmas)
+    shares = [(sigma / apart) ** 2 if apart > 0.0 else 0.0 for sigma in sigmas]
     spread = sum(share**2 / max(1.0, nu) for share, (_, _, nu) in zip(shares, parts, strict=True))
-    return (sum(d for d, _, _ in parts), total, 1.0 / spread if spread > 0.0 else math.inf)
+    sigma = math.hypot(math.sqrt(1.0 - ALIKE) * apart, math.sqrt(ALIKE) * alike)
+    return (sum(d for d, _, _ in parts), sigma, 1.0 / spread if spread > 0.0 else math.inf)
 
 
 # ----------------------------------------------------------------------------- reversal look, equality
