@@ -457,7 +457,7 @@ def judge_steps(effects: Sequence[Effect], settings: Settings) -> VerdictReport 
 
 def _sure_shift(e: MetricEffect) -> Shift | None:
     """The shift of an effect that says how sure it is; a record that does not is worth nothing in a proof."""
-    if e.state is DataState.OK and not (e.sigma is not None and e.sigma > 0.0 and e.nu is not None):
+    if e.state is DataState.OK and not ((e.sigma or 0.0) > 0.0 and (e.nu or 0.0) > 0.0):
         return None
     return shift_of(e)
 
@@ -467,7 +467,7 @@ def _summed(parts: Sequence[Shift]) -> Shift:
     sigmas = [sigma for _, sigma, _ in parts]
     apart, alike = math.hypot(*sigmas), sum(sigmas)
     shares = [(sigma / apart) ** 2 if apart > 0.0 else 0.0 for sigma in sigmas]
-    spread = sum(share**2 / max(1.0, nu) for share, (_, _, nu) in zip(shares, parts, strict=True))
+    spread = sum(share**2 / nu for share, (_, _, nu) in zip(shares, parts, strict=True))
     sigma = math.hypot(math.sqrt(1.0 - ALIKE) * apart, math.sqrt(ALIKE) * alike)
     return (sum(d for d, _, _ in parts), sigma, 1.0 / spread if spread > 0.0 else math.inf)
 

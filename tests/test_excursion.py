@@ -135,10 +135,13 @@ def told(delta: float, sigma: float = 0.002, **more: Any) -> dict[str, Any]:
     return {"event_ms": 1, "end_ms": 2, "settle_s": 20.0, "final": True, "metrics": metrics, **more}
 
 
-def walked(*effects: dict[str, Any], start: float = -400.0, real: float = 1.0, **changes: Any) -> Scene:
+def walked(
+    *effects: dict[str, Any], start: float = -400.0, real: float = 1.0, looked: bool = False, **changes: Any
+) -> Scene:
     """Steps of `risk_max`, 185 s apart, each judged by such an effect; too short a past to compare windows.
 
-    `real`: the share of those effects that the samples really show.
+    `real`: the share of those effects that the samples really show; `looked`: a look could be judged before
+    the last step.
     """
     most = {"strategy.excursion.max_steps": len(effects)}
     story = Story(settings_with({**LIVE, **most, "rules.risk_max.lr": 0.01, **changes}))
@@ -148,6 +151,8 @@ def walked(*effects: dict[str, Any], start: float = -400.0, real: float = 1.0, *
         level += real * effect["metrics"]["risk_band"]["delta"] if effect else 0.0
         levels.append((185.0 * i + 2, {"risk_band": level}))
         story.at(185.0 * i + 91).verdict(step, "NEUTRAL", effect=effect)
+        if looked and i == len(effects) - 2:
+            story.at(185.0 * i + 130).looked(verdict="NEUTRAL", spent=True)
     return Scene(story, levels=levels, start=start, noise=dict.fromkeys(OFF, 0.004))
 
 
@@ -196,8 +201,7 @@ def test_windows_that_can_be_compared_are_not_overruled() -> None:
     plan = stage.plan(after(6))
     assert the(plan, "excursion").data["verdict"] == "NEUTRAL"
     assert not confirmed(stage, after(6), after(6, 250), after(6, 6 * 180 + 200))
-    earlier = walked(*[told(-0.004)] * 6)
-    earlier.story.at(after(5, 130)).looked(verdict="NEUTRAL", spent=True)
+    earlier = walked(*[told(-0.004)] * 6, looked=True)
     assert not confirmed(earlier, after(6), after(6, 6 * 180 + 200)), "nor is a look that was spent before"
 
 
@@ -232,7 +236,7 @@ def test_one_step_alone_had_its_verdict() -> None:
     assert not confirmed(walked(told(-0.03, 0.0001)), after(1))
 
 
-@pytest.mark.parametrize("what", ["foreign", "regime", "reversal", "unread", "unfinished", "harmful"])
+@pytest.mark.parametrize("what", ["foreign", "regime", "reversal", "unread", "unfinished"])
 def test_nothing_is_summed_over_what_broke_the_comparison(what: str) -> None:
     last = told(-0.004, final=False) if what == "unfinished" else told(-0.004)
     effects = [told(-0.004)] * 5 + ([{}] if what == "unread" else [last])
@@ -243,8 +247,6 @@ def test_nothing_is_summed_over_what_broke_the_comparison(what: str) -> None:
         story.foreign("creative_min", 0.24)
     elif what == "regime":
         story.say("verdict", "regime", from_ms=ms(after(6, 50)))
-    elif what == "harmful":  # and not taken back: a person's to decide
-        story.verdict("d11", "WORSENED", effect=last)
     assert not confirmed(stage, after(6), after(6, 250), after(6, 1000))
 
 
@@ -267,6 +269,22 @@ def test_another_rules_gain_confirms_no_loss() -> None:
     assert not confirmed(stage, after(6, 125), after(6, 6 * 180 + 10))
 
 
+def test_a_step_that_is_a_persons_to_take_back_is_not_confirmed_with_the_others() -> None:
+    stage = walked(
+        *[told(-0.006)] * 5, **{"strategy.excursion.max_steps": 6, "strategy.auto_rollback": False}
+    )
+    story = stage.story
+    bad = story.at(after(6, 0)).step("risk_max", 0.29)
+    story.at(after(6, 91)).verdict(bad, "WORSENED", effect=told(0.001))
+    (back,) = stage.plan(after(6, 95)).acts
+    assert (back.act, back.write) == ("return", False)
+    would = [{"rule": m.rule, "old": m.old, "new": m.new} for m in back.moves]
+    data = {k: back.data[k] for k in ("cause", "scope", "undoes")}
+    story.at(after(6, 95)).say("cycle", "return", would=would, **data)
+    assert ("verdict", "excursion") in acts(stage.plan(after(6))), "it is looked at"
+    assert not confirmed(stage, after(6), after(6, 250))
+
+
 @pytest.mark.parametrize("home", [0.30, 0.295])
 def test_steps_with_something_else_between_are_not_summed(home: float) -> None:
     stage = walked(*[told(-0.005)] * 5, **{"strategy.excursion.max_steps": 7})
@@ -281,11 +299,11 @@ def test_steps_with_something_else_between_are_not_summed(home: float) -> None:
 
 
 def test_a_step_that_was_taken_back_is_not_summed() -> None:
-    for gain, proven in ((-0.005, True), (-0.001, False)):
+    for gain, home, proven in ((-0.005, 0.22, True), (-0.005, 0.225, False), (-0.001, 0.22, False)):
         stage = walked(*[told(gain)] * 5, **{"strategy.excursion.max_steps": 6})
         bad = stage.story.at(after(5, 185)).step("creative_min", 0.24)
         stage.story.at(after(5, 220)).verdict(bad, "WORSENED", effect=told(0.05))
-        back = stage.story.back("early_harm", {"creative_min": 0.22}, [bad], scope="step")
+        back = stage.story.back("early_harm", {"creative_min": home}, [bad], scope="step")
         stage.story.at(after(5, 311)).say("verdict", "verified", change=back, result="undecided")
         found = [
             a for now in range(340, 420, 5) for a in stage.plan(after(5, now)).acts if a.act == "confirm"

@@ -194,6 +194,11 @@ def test_each_rule_may_be_tried_in_vain_before_the_interval_grows(rules: int, n:
     assert guards.paced(situation(story, story.now + 1)).limit == pace
 
 
+def test_any_number_of_excursions_in_vain_is_a_number() -> None:
+    endless = replace(_fruitless(2).life, fruitless=10_000)
+    assert guards.paced(replace(situation(_fruitless(2), 1301), life=endless)).limit == 6 * 3600
+
+
 @pytest.mark.parametrize(("fallen", "pace"), [(0.01, 720), (0.02, 180), (0.0, 720)])
 def test_a_fall_of_the_score_ends_the_back_off(fallen: float, pace: float) -> None:
     story = _fruitless(3)

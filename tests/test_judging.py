@@ -406,10 +406,9 @@ def test_a_sum_that_passed_a_limit_or_lost_elsewhere_proves_nothing() -> None:
         seen(metric("risk_band", -0.012, 0.002), final=False),
         seen(metric("risk_band", state=DataState.CONFOUNDED, delta=None, sigma=None)),
         seen(metric("phase_diff", state=DataState.INSUFFICIENT, delta=None, sigma=None)),
-        effect(
-            metric("entropy_rate", state=DataState.INSUFFICIENT, delta=None, sigma=None)
-        ),  # it has a limit
+        seen(metric("entropy_rate", state=DataState.INSUFFICIENT, delta=None, sigma=None)),  # has a limit
         seen(metric("risk_band", -0.012, nu=None)),
+        seen(metric("risk_band", -0.012, nu=0.0)),
         seen(metric("risk_band", -0.012, 0.0)),
     ],
 )
