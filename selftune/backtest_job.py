@@ -50,6 +50,7 @@ def carry_out(root: Path, run_id: str, also: Say = quiet) -> Result:
         try:
             say(0.0)
             result = run(root, request_of(root, run_id), say, folder=folder)
+            progress.leave_if_asked()  # in its last moments too, or its owner would get what was called off
             write_result(root, run_id, result)
         except BaseException as error:
             state, why = _end(error)

@@ -303,11 +303,15 @@ class Progress:
         if now - self._said < self.EVERY_S:
             return
         self._said = now
-        if _file(self._root, self._id, CANCEL).exists():
-            raise Cancelled
+        self.leave_if_asked()
         took = now - self._began
         eta = round(took * (1 - share) / share, 1) if share > 0.01 and took > 1.0 else None
         self.say(State.RUNNING, share=share, eta_s=eta)
+
+    def leave_if_asked(self) -> None:
+        """Raises: Cancelled."""
+        if _file(self._root, self._id, CANCEL).exists():
+            raise Cancelled
 
     def say(
         self, state: State, *, share: float, eta_s: float | None = None, error: Reason | None = None

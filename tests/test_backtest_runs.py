@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selftune import backtest_runs as runs
+from selftune.backtest_job import carry_out
 from selftune.backtest_request import Candidate, Mode, Request, Source, is_id, of_json
 from selftune.backtest_runs import State
 from selftune.cli import FAULTS, main
@@ -125,6 +126,22 @@ def test_a_cancelled_run_says_so(root: Path) -> None:
     run = runs.read(root, run_id)
     assert run is not None and run.status.state is State.CANCELLED
     assert not runs.cancel(root, run_id)
+
+
+def test_a_run_that_is_called_off_in_its_last_moment_has_no_result(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two looks for a cancel lies half a second: a fast run ends within it."""
+    monkeypatch.setattr(runs.Progress, "EVERY_S", 1e9)
+    run_id = runs.prepare(root, Request())
+
+    def late(share: float) -> None:
+        assert share > 0 or runs.cancel(root, run_id)
+
+    with pytest.raises(runs.Cancelled):
+        carry_out(root, run_id, late)
+    run = runs.read(root, run_id)
+    assert run is not None and (run.status.state, run.result) == (State.CANCELLED, None)
 
 
 def test_what_cannot_be_run_is_refused_at_once(root: Path) -> None:
