@@ -33,9 +33,9 @@ ELSEWHERE = {"X-Forwarded-For": "192.0.2.7"}  # nobody at this machine: a viewer
 
 @pytest.fixture(scope="module")
 def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """(root, address) of a root with three hours of the demo's plant."""
+    """(root, address) of a root with a day of the demo: some seconds of work on a fast machine too."""
     folder = tmp_path_factory.mktemp("past")
-    run_demo(folder, fast=True, seconds=3 * 3600, seed=3)
+    run_demo(folder, fast=True, seconds=24 * 3600, seed=3)
     root = demo_root(folder)
     expect.set_options(timeout=WITHIN_S * 1000)
     with served(root, folder / "server.log") as url:
