@@ -108,9 +108,7 @@ class Tally:
     vain_proved: int = 0  # of them confirmed
     moves: int = 0
     lost: float = 0.0  # score, times seconds
-    waited: float = (
-        0.0  # of it while the first history grew longer than one cycle, which the free policy waits too
-    )
+    waited: float = 0.0  # of it while the first history grew beyond one cycle (the free policy waits one)
     over_s: float = 0.0
     seconds: float = 0.0
     runs: int = 0

@@ -5,7 +5,7 @@ Answers "which numbers was this judged by?". Measures and decides nothing. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from selftune.domain import (
@@ -110,8 +110,8 @@ def _reason(data: Any) -> Reason | None:
     return Reason(str(data["code"]), dict(params) if isinstance(params, Mapping) else {})
 
 
-def _list(x: object) -> list[Any]:
-    return x if isinstance(x, list) else []
+def _list(x: object) -> Sequence[Any]:
+    return x if isinstance(x, list | tuple) else ()
 
 
 def _number(x: object) -> float | None:
